@@ -1,0 +1,1 @@
+//! zerotouch devices on blocking std, one thread each

@@ -1,0 +1,2 @@
+//! The `zerotouch` tool.
+fn main() {}

@@ -1,0 +1,62 @@
+//! How a registration fails.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::time::Duration;
+
+use thiserror::Error;
+use zerotouch_wire::ServiceError;
+
+/// Why a registration ended without an assignment. The service's words and numbers are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RegistrationError {
+    /// The service answered with a status of 300 or more.
+    #[error("the provisioning service refused with status {status}: {error}")]
+    Refused {
+        /// The status in the topic.
+        status: u16,
+        /// The body.
+        error: Box<ServiceError>,
+        /// The delay the service asks for before another try.
+        retry_after: Option<Duration>,
+    },
+    /// The operation ended with `failed`; this arrives on status 200.
+    #[error("the registration failed: {error}")]
+    Failed {
+        /// `errorCode` and `errorMessage` of the registration state.
+        error: Box<ServiceError>,
+    },
+    /// The enrolment is disabled; this arrives on status 200 too.
+    #[error("the enrolment is disabled")]
+    Disabled,
+    /// Assigned, but without a hub or a device id of legal length.
+    #[error("the provisioning service assigned no usable {missing}")]
+    Incomplete {
+        /// Which member.
+        missing: &'static str,
+    },
+    /// Assigned, but the certificate asked for did not come.
+    #[error(
+        "assigned, but no certificate was issued for the request: the enrolment has no credential policy"
+    )]
+    ChainMissing,
+    /// The body is not what the protocol says.
+    #[error(
+        "the provisioning service answered status {status} with an unreadable body: {excerpt:?}"
+    )]
+    Unreadable {
+        /// The status in the topic.
+        status: u16,
+        /// The body's first characters.
+        excerpt: String,
+    },
+    /// The service did not answer a request, or did not finish, in time.
+    #[error("the provisioning service gave no {what} within {} s", after.as_secs())]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        after: Duration,
+    },
+}

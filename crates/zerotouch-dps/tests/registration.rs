@@ -1,0 +1,348 @@
+//! The registration engine against a scripted service: every transition of its table, and what a
+//! service or a network may do to it. No sockets; time is a number.
+
+use std::time::Duration;
+
+use chacha20::ChaCha8Rng;
+use chacha20::rand_core::SeedableRng;
+use zerotouch_dps::{
+    Assignment, Config, ConnectionProfile, Event, IdScope, Registered, Registration,
+    RegistrationError, RegistrationId,
+};
+use zerotouch_time::Instant;
+
+const REFUSED: &str = r#"{"errorCode":401002,"trackingId":"t-1","message":"Invalid certificate."}"#;
+const ASSIGNING: &str = r#"{"operationId":"4.d0a671905ea5b2c8.42d7","status":"assigning"}"#;
+const ASSIGNED: &str = r#"{"operationId":"4.d0a671905ea5b2c8.42d7","status":"assigned","new":1,"registrationState":{
+    "x509":{},"registrationId":"dev-1","assignedHub":"contoso.azure-devices.net","deviceId":"dev-1",
+    "status":"assigned","substatus":"initialAssignment","issuedCertificateChain":["TEVBRg==","Uk9PVA=="]}}"#;
+
+/// A registration, its clock, and the request id it is waiting for.
+struct Bench {
+    registration: Registration,
+    now: Instant,
+    rng: ChaCha8Rng,
+    request_id: String,
+}
+
+impl Bench {
+    fn new(csr: Option<&str>) -> Self {
+        let mut rng = ChaCha8Rng::from_seed([1; 32]);
+        let config =
+            Config::new(IdScope::new("0ne0").unwrap(), RegistrationId::new("dev-1").unwrap());
+        let registration = Registration::new(config, csr.map(str::to_owned), &mut rng);
+        let now = Instant::from_micros(77);
+        let mut bench = Self { registration, now, rng, request_id: String::new() };
+        assert!(
+            bench.registration.poll_request().is_none(),
+            "nothing leaves before the subscription"
+        );
+        bench.registration.start(now);
+        assert!(
+            bench.take_request().0.starts_with("$dps/registrations/PUT/iotdps-register/?$rid=")
+        );
+        bench
+    }
+
+    fn take_request(&mut self) -> (String, String) {
+        let request = self.registration.poll_request().expect("a request");
+        self.request_id =
+            request.topic.split("$rid=").nth(1).unwrap().split('&').next().unwrap().to_owned();
+        (request.topic, String::from_utf8(request.payload).unwrap())
+    }
+
+    fn reply_to(&mut self, request_id: &str, status_and_more: (u16, &str), body: &str) {
+        let (status, more) = status_and_more;
+        let topic = format!("$dps/registrations/res/{status}/?$rid={request_id}{more}");
+        self.registration.handle_message(&topic, body.as_bytes(), self.now, &mut self.rng);
+    }
+
+    fn reply(&mut self, status_and_more: (u16, &str), body: &str) {
+        let request_id = self.request_id.clone();
+        self.reply_to(&request_id, status_and_more, body);
+    }
+
+    /// Lets time pass to just before the engine's deadline, then onto it; yields how long it was.
+    fn wait(&mut self) -> Duration {
+        let at = self.registration.poll_timeout().expect("a deadline");
+        let waited = at - self.now;
+        self.registration.handle_timeout(Instant::from_micros(at.as_micros() - 1));
+        assert!(self.registration.poll_request().is_none(), "a request before its time");
+        self.now = at;
+        self.registration.handle_timeout(at);
+        waited
+    }
+
+    fn failure(&mut self) -> RegistrationError {
+        match self.registration.poll_event() {
+            Some(Event::Failed(error)) => {
+                assert!(self.registration.poll_event().is_none());
+                assert!(
+                    self.registration.poll_timeout().is_none(),
+                    "a finished engine sleeps for ever"
+                );
+                error
+            }
+            other => panic!("{other:?} instead of a failure"),
+        }
+    }
+
+    fn assigned(&mut self) -> Registered {
+        match self.registration.poll_event() {
+            Some(Event::Assigned(registered)) => *registered,
+            other => panic!("{other:?} instead of an assignment"),
+        }
+    }
+}
+
+// The canonical flow: register, 202, poll not before retry-after, 200.
+#[test]
+fn registers_polls_and_is_assigned() {
+    let mut bench = Bench::new(Some("Q1NS"));
+    bench.reply((202, "&retry-after=3"), ASSIGNING);
+    assert!(matches!(bench.registration.poll_event(), Some(Event::Assigning { .. })));
+    let waited = bench.wait();
+    assert!((3.0..=3.3).contains(&waited.as_secs_f64()), "{waited:?}");
+    let (topic, body) = bench.take_request();
+    assert!(topic.starts_with("$dps/registrations/GET/iotdps-get-operationstatus/?$rid="));
+    assert!(topic.ends_with("&operationId=4.d0a671905ea5b2c8.42d7"), "{topic}");
+    assert_eq!(body, "");
+    bench.reply((200, ""), ASSIGNED);
+    let registered = bench.assigned();
+    assert_eq!(
+        registered.assignment,
+        Assignment {
+            assigned_hub: "contoso.azure-devices.net".into(),
+            device_id: "dev-1".into(),
+            connection_profile: ConnectionProfile::Classic,
+        }
+    );
+    assert_eq!(registered.issued_certificate_chain, ["TEVBRg==", "Uk9PVA=="]);
+    assert_eq!(registered.substatus.as_deref(), Some("initialAssignment"));
+}
+
+// The body as real services take it; `csr` only when there is one.
+#[test]
+fn register_body_carries_id_payload_and_csr() {
+    let mut rng = ChaCha8Rng::from_seed([2; 32]);
+    let mut config =
+        Config::new(IdScope::new("0ne0").unwrap(), RegistrationId::new("dev-1").unwrap());
+    config.payload = Some(serde_json::value::RawValue::from_string(r#"{"a":1}"#.into()).unwrap());
+    let mut body = |csr: Option<&str>| {
+        let mut registration = Registration::new(config.clone(), csr.map(str::to_owned), &mut rng);
+        registration.start(Instant::ZERO);
+        String::from_utf8(registration.poll_request().unwrap().payload).unwrap()
+    };
+    assert_eq!(body(None), r#"{"registrationId":"dev-1","payload":{"a":1}}"#);
+    assert_eq!(body(Some("Q1NS")), r#"{"registrationId":"dev-1","payload":{"a":1},"csr":"Q1NS"}"#);
+    assert_eq!(
+        config.username(),
+        "0ne0/registrations/dev-1/api-version=2025-07-01-preview&ClientVersion=zerotouch%2F0.1.0"
+    );
+}
+
+// Five polls in ten seconds is the service's limit, and `retry-after` may be absent or tiny.
+#[test]
+fn polls_keep_within_the_services_budget() {
+    for hint in ["", "&retry-after=0", "&retry-after=1", "&retry-after=-5", "&retry-after=x"] {
+        let mut bench = Bench::new(None);
+        for _ in 0..5 {
+            bench.reply((202, hint), ASSIGNING);
+            assert!(bench.wait() >= Duration::from_secs(2), "{hint}");
+            bench.take_request();
+        }
+    }
+}
+
+// sequences.csv: response_other_rid, response_duplicate, response_reordered.
+#[test]
+fn foreign_late_and_repeated_replies_change_nothing() {
+    let mut bench = Bench::new(None);
+    let before = bench.registration.poll_timeout();
+    bench.reply_to("99", (200, ""), ASSIGNED);
+    bench.registration.handle_message(
+        "$iothub/twin/res/200/?$rid=1",
+        b"{}",
+        bench.now,
+        &mut bench.rng,
+    );
+    assert_eq!(bench.registration.poll_timeout(), before);
+    assert!(bench.registration.poll_event().is_none());
+
+    let first = bench.request_id.clone();
+    bench.reply((202, "&retry-after=3"), ASSIGNING);
+    let pause = bench.registration.poll_timeout();
+    bench.registration.poll_event();
+    bench.reply_to(&first, (202, "&retry-after=3"), ASSIGNING);
+    bench.reply_to(&first, (200, ""), ASSIGNED);
+    assert_eq!(bench.registration.poll_timeout(), pause);
+    assert!(bench.registration.poll_event().is_none());
+
+    bench.wait();
+    bench.take_request();
+    bench.reply((200, ""), ASSIGNED);
+    bench.assigned();
+    bench.reply((200, ""), ASSIGNED);
+    bench.reply_to(&first, (202, ""), ASSIGNING);
+    assert!(bench.registration.poll_event().is_none());
+    assert!(bench.registration.poll_timeout().is_none());
+}
+
+// sequences.csv: response_error_then_ok. The delay is a floor; a ladder with jitter stands above it.
+#[test]
+fn throttling_is_obeyed_and_the_request_repeated() {
+    let mut bench = Bench::new(None);
+    bench.reply((429, "&retry-after=17"), "{}");
+    assert!(matches!(bench.registration.poll_event(), Some(Event::Throttled { status: 429, .. })));
+    assert!(bench.wait() >= Duration::from_secs(17));
+    assert!(bench.take_request().0.contains("iotdps-register"));
+    bench.reply((202, ""), ASSIGNING);
+    bench.registration.poll_event();
+    bench.wait();
+    bench.take_request();
+    bench.reply((503, ""), r#"{"errorCode":503001,"retryAfter":40}"#);
+    bench.registration.poll_event();
+    assert!(bench.wait() >= Duration::from_secs(40));
+    assert!(bench.take_request().0.contains("operationId=4.d0a6"), "it resumes where it was");
+    bench.reply((200, ""), ASSIGNED);
+    bench.assigned();
+}
+
+#[test]
+fn refusals_carry_what_the_service_said() {
+    let mut bench = Bench::new(None);
+    bench.reply((401, ""), REFUSED);
+    let error = bench.failure();
+    assert!(
+        matches!(&error, RegistrationError::Refused { status: 401, error, .. } if error.error_code == Some(401_002))
+    );
+    assert!(error.to_string().contains("401002 Invalid certificate. (tracking id t-1)"), "{error}");
+}
+
+// Recorded: `failed` and `disabled` come on status 200.
+#[test]
+fn failed_and_disabled_on_status_200_are_failures() {
+    let mut bench = Bench::new(None);
+    bench.reply((200, ""), r#"{"operationId":"","status":"failed","registrationState":{"errorCode":400207,"errorMessage":"Custom allocation failed"}}"#);
+    assert!(
+        matches!(bench.failure(), RegistrationError::Failed { error } if error.error_code == Some(400_207))
+    );
+    let mut bench = Bench::new(None);
+    bench.reply(
+        (200, ""),
+        r#"{"operationId":"","status":"disabled","registrationState":{"status":"disabled"}}"#,
+    );
+    assert_eq!(bench.failure(), RegistrationError::Disabled);
+}
+
+// Never adopt half an assignment, never go on without the certificate asked for (X12).
+#[test]
+fn half_an_assignment_is_none() {
+    let assigned = |state: &str| format!(r#"{{"status":"assigned","registrationState":{state}}}"#);
+    for (state, missing) in [
+        (r#"{"deviceId":"d"}"#.to_owned(), "hub"),
+        (r#"{"assignedHub":"","deviceId":"d"}"#.to_owned(), "hub"),
+        (r#"{"assignedHub":"h"}"#.to_owned(), "device id"),
+        (format!(r#"{{"assignedHub":"h","deviceId":"{}"}}"#, "d".repeat(129)), "device id"),
+        (format!(r#"{{"assignedHub":"{}","deviceId":"d"}}"#, "h".repeat(254)), "hub"),
+    ] {
+        let mut bench = Bench::new(None);
+        bench.reply((200, ""), &assigned(&state));
+        assert_eq!(bench.failure(), RegistrationError::Incomplete { missing }, "{state}");
+    }
+    for chain in ["", r#","issuedCertificateChain":null"#, r#","issuedCertificateChain":[]"#] {
+        let mut bench = Bench::new(Some("Q1NS"));
+        bench.reply(
+            (200, ""),
+            &assigned(&format!(r#"{{"assignedHub":"h","deviceId":"d"{chain}}}"#)),
+        );
+        assert_eq!(bench.failure(), RegistrationError::ChainMissing, "{chain}");
+    }
+}
+
+#[test]
+fn unreadable_bodies_are_reported_with_an_excerpt() {
+    for body in [
+        "",
+        " ",
+        "<html>proxy</html>",
+        "[]",
+        r#"{"status":7}"#,
+        r#"{"status":"assigning"}"#,
+        r#"{"operationId":"a b","status":"assigning"}"#,
+        r#"{"status":"thinking"}"#,
+    ] {
+        let mut bench = Bench::new(None);
+        bench.reply((202, ""), body);
+        assert!(
+            matches!(bench.failure(), RegistrationError::Unreadable { status: 202, .. }),
+            "{body}"
+        );
+    }
+}
+
+// A service that never answers, and one that never finishes.
+#[test]
+fn silence_and_endless_assigning_end() {
+    let mut bench = Bench::new(None);
+    assert_eq!(bench.wait(), Duration::from_secs(30));
+    assert!(matches!(bench.failure(), RegistrationError::TimedOut { what: "answer", .. }));
+
+    let mut bench = Bench::new(None);
+    let started = bench.now;
+    loop {
+        bench.reply((202, "&retry-after=60"), ASSIGNING);
+        bench.registration.poll_event();
+        bench.wait();
+        if bench.now - started >= Duration::from_secs(600) {
+            break;
+        }
+        bench.take_request();
+    }
+    assert!(matches!(bench.failure(), RegistrationError::TimedOut { what: "assignment", .. }));
+}
+
+// A hostile delay must not outlive the registration's own deadline.
+#[test]
+fn an_enormous_retry_after_ends_at_the_deadline() {
+    let mut bench = Bench::new(None);
+    bench.reply((202, "&retry-after=99999999999999"), ASSIGNING);
+    bench.registration.poll_event();
+    assert!(bench.wait() <= Duration::from_secs(600));
+    assert!(matches!(bench.failure(), RegistrationError::TimedOut { what: "assignment", .. }));
+}
+
+#[test]
+fn profiles_are_kept_raw() {
+    for (written, expected) in [
+        (r#""classic""#, ConnectionProfile::Classic),
+        ("null", ConnectionProfile::Classic),
+        (r#""mqttV5""#, ConnectionProfile::MqttV5),
+        (r#""carrierPigeon""#, ConnectionProfile::Other("carrierPigeon".into())),
+    ] {
+        let mut bench = Bench::new(None);
+        bench.reply((200, ""), &format!(r#"{{"status":"assigned","registrationState":{{"assignedHub":"h","deviceId":"d","connectionProfile":{written}}}}}"#));
+        assert_eq!(bench.assigned().assignment.connection_profile, expected);
+    }
+}
+
+proptest::proptest! {
+    // Whatever arrives, on whatever topic, at whatever time: no panic, and no request before its time.
+    #[test]
+    fn arbitrary_replies_never_break_the_pace(steps in proptest::collection::vec(
+        (proptest::prelude::any::<u16>(), "[ -~]{0,40}", proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64), 0u64..40_000_000), 0..20)) {
+        let mut bench = Bench::new(Some("Q1NS"));
+        for (status, more, body, pass) in steps {
+            let topic = format!("$dps/registrations/res/{}/?$rid={}&{more}", 100 + status % 500, bench.request_id);
+            let body = if pass % 3 == 0 { ASSIGNING.as_bytes().to_vec() } else { body };
+            bench.registration.handle_message(&topic, &body, bench.now, &mut bench.rng);
+            while bench.registration.poll_event().is_some() {}
+            let due = bench.registration.poll_timeout();
+            bench.now = bench.now + Duration::from_micros(pass);
+            bench.registration.handle_timeout(bench.now);
+            if bench.registration.poll_request().is_some() {
+                proptest::prop_assert!(due.is_some_and(|due| bench.now >= due));
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Sans-IO IoT Hub device protocol: telemetry, commands, twin, methods, certificate renewal

@@ -1,0 +1,1 @@
+//! zerotouch devices on tokio
