@@ -1,0 +1,243 @@
+//! Packets out of a stream that arrives in pieces of any size.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::decode::{DecodeError, DecodeErrorKind, Decoder, FixedHeader, decode_body};
+use crate::packet::{Packet, PacketType};
+
+/// The capacity that is always kept once it was needed, in bytes.
+const MIN_KEPT: usize = 4 * 1024;
+
+/// The most bytes of a fixed header.
+const MAX_HEADER_LEN: usize = 5;
+
+/// Takes packets off a stream.
+///
+/// A packet that lies whole in the input is borrowed from it. Only a packet whose bytes come in more
+/// than one piece is gathered in a buffer: its bytes are copied once, and nothing else is. (With
+/// [`unfilled`](Self::unfilled), a reader that can choose where its bytes go avoids that copy too.)
+///
+/// Nothing is gathered that cannot become a packet: type, flags, direction and size are judged with
+/// the fixed header. The buffer then grows at once to the size the packet claims, so whoever takes
+/// bytes from strangers should set [`Decoder::max_packet_size`]. It is kept for the next packet, and
+/// given back in part some packets after an unusually large one.
+///
+/// ```
+/// use zerotouch_mqtt_codec::{Decoder, Framer, Packet};
+///
+/// let mut framer = Framer::new(Decoder::new());
+/// let mut packets = 0;
+/// // A PINGREQ, a PUBACK and another PINGREQ, cut where it hurts.
+/// for piece in [&[0xC0, 0x00, 0x40][..], &[0x02, 0x00], &[0x07, 0xC0], &[0x00]] {
+///     let mut input = piece;
+///     while let Some(packet) = framer.next_packet(&mut input)? {
+///         assert!(matches!(packet, Packet::PingReq | Packet::PubAck(_)));
+///         packets += 1;
+///     }
+/// }
+/// assert_eq!(packets, 3);
+/// assert!(!framer.is_mid_packet());
+/// # Ok::<(), zerotouch_mqtt_codec::DecodeError>(())
+/// ```
+pub struct Framer {
+    decoder: Decoder,
+    state: State,
+    /// Zeroes, but for the first `filled` bytes: what is there of the packet being gathered, or the
+    /// packet handed out last.
+    buffer: Vec<u8>,
+    filled: usize,
+    /// About the largest packet gathered of late, in bytes.
+    usual: usize,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// Between two packets.
+    Between,
+    /// Within the fixed header of a packet.
+    InHeader,
+    /// Behind the fixed header of a packet; the buffer is as long as the packet, at least.
+    InBody(FixedHeader),
+    /// The stream has no meaning any more.
+    Failed(DecodeError),
+}
+
+impl Framer {
+    /// At the start of a stream.
+    pub const fn new(decoder: Decoder) -> Self {
+        Self { decoder, state: State::Between, buffer: Vec::new(), filled: 0, usual: 0 }
+    }
+
+    /// Takes at most one packet off the front of `input`.
+    ///
+    /// `None` means that all of `input` is taken and more is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`], with offsets from the start of the packet at fault, as soon as it is certain.
+    /// The framer stays failed: every later call gives the same error.
+    #[inline]
+    pub fn next_packet<'p, 'i: 'p>(
+        &'p mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Packet<'p>>, DecodeError> {
+        if let State::Between = self.state {
+            match self.decoder.header(input) {
+                Ok(Some(header)) => {
+                    if let Some((packet, rest)) = input.split_at_checked(header.packet_len) {
+                        *input = rest;
+                        return finish(&mut self.state, &header, packet);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+        self.gather(input)
+    }
+
+    /// Whether the stream is within a packet: if it ends here, that packet is cut short.
+    pub const fn is_mid_packet(&self) -> bool {
+        matches!(self.state, State::InHeader | State::InBody(_))
+    }
+
+    /// Room for the rest of the packet being gathered: a reader may put the stream's next bytes there
+    /// itself, then say how many with [`advance`](Self::advance), then ask for
+    /// [`next_packet`](Self::next_packet), with the input behind those bytes or none.
+    ///
+    /// Empty unless the stream is behind the fixed header of a packet.
+    pub fn unfilled(&mut self) -> &mut [u8] {
+        match self.state {
+            State::InBody(header) => {
+                self.buffer.get_mut(self.filled..header.packet_len).unwrap_or_default()
+            }
+            _ => &mut [],
+        }
+    }
+
+    /// Says that the first `count` bytes of [`unfilled`](Self::unfilled) are the stream's next bytes.
+    /// More than there is room for counts as all of it.
+    pub fn advance(&mut self, count: usize) {
+        let room = self.unfilled().len();
+        self.filled += count.min(room);
+    }
+
+    /// Moves bytes from `input` to the buffer, until that holds a packet.
+    fn gather<'p>(&'p mut self, input: &mut &[u8]) -> Result<Option<Packet<'p>>, DecodeError> {
+        let header = match self.state {
+            State::InBody(header) => header,
+            State::Failed(error) => return Err(error),
+            State::Between | State::InHeader => match self.gather_header(input) {
+                Ok(Some(header)) => header,
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.fail(error)),
+            },
+        };
+        let Some(room) = self.buffer.get_mut(self.filled..header.packet_len) else {
+            return Ok(None);
+        };
+        let taken = room.len().min(input.len());
+        let complete = taken == room.len();
+        let (piece, rest) = input.split_at(taken);
+        room[..taken].copy_from_slice(piece);
+        *input = rest;
+        self.filled += taken;
+        if !complete {
+            return Ok(None);
+        }
+        self.state = State::Between;
+        finish(&mut self.state, &header, &self.buffer[..header.packet_len])
+    }
+
+    /// Gathers byte by byte until the fixed header is there, and makes room for what it announces.
+    #[cold]
+    fn gather_header(&mut self, input: &mut &[u8]) -> Result<Option<FixedHeader>, DecodeError> {
+        if let State::Between = self.state {
+            self.give_back();
+        }
+        while let Some((byte, rest)) = input.split_first() {
+            self.make_room(MAX_HEADER_LEN, None)?;
+            self.buffer[self.filled] = *byte;
+            self.filled += 1;
+            *input = rest;
+            self.state = State::InHeader;
+            if let Some(header) = self.decoder.header(&self.buffer[..self.filled])? {
+                self.make_room(header.packet_len, Some(header.packet_type))?;
+                self.state = State::InBody(header);
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the buffer as long as a packet.
+    fn make_room(
+        &mut self,
+        packet_len: usize,
+        packet_type: Option<PacketType>,
+    ) -> Result<(), DecodeError> {
+        let more = packet_len.saturating_sub(self.buffer.len());
+        if more > 0 {
+            if self.buffer.try_reserve_exact(more).is_err() {
+                let size = u32::try_from(packet_len).unwrap_or(u32::MAX);
+                return Err(DecodeError::new(
+                    DecodeErrorKind::OutOfMemory { size },
+                    1,
+                    packet_type,
+                ));
+            }
+            self.buffer.resize(packet_len, 0);
+        }
+        Ok(())
+    }
+
+    /// Has done with the packet handed out last, and gives memory back that is unlikely to be needed.
+    fn give_back(&mut self) {
+        self.usual = self.filled.max(self.usual - self.usual / 8);
+        self.filled = 0;
+        let kept = self.usual.max(MIN_KEPT);
+        if self.buffer.len() > 2 * kept {
+            self.buffer.truncate(kept);
+            self.buffer.shrink_to_fit();
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, error: DecodeError) -> DecodeError {
+        self.state = State::Failed(error);
+        self.buffer = Vec::new();
+        error
+    }
+}
+
+/// Decodes a packet that is all there.
+#[inline]
+fn finish<'p>(
+    state: &mut State,
+    header: &FixedHeader,
+    packet: &'p [u8],
+) -> Result<Option<Packet<'p>>, DecodeError> {
+    match decode_body(header, &packet[header.len..]) {
+        Ok(packet) => Ok(Some(packet)),
+        Err(error) => {
+            *state = State::Failed(error);
+            Err(error)
+        }
+    }
+}
+
+impl fmt::Debug for Framer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Between => "between packets",
+            State::InHeader | State::InBody(_) => "mid packet",
+            State::Failed(_) => "failed",
+        };
+        f.debug_struct("Framer")
+            .field("decoder", &self.decoder)
+            .field("state", &format_args!("{state}"))
+            .field("gathered", &self.filled)
+            .finish_non_exhaustive()
+    }
+}
