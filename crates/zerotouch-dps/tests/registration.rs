@@ -1,6 +1,8 @@
 //! The registration engine against a scripted service: every transition of its table, and what a
 //! service or a network may do to it. No sockets; time is a number.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use std::time::Duration;
 
 use chacha20::ChaCha8Rng;
@@ -46,8 +48,8 @@ impl Bench {
 
     fn take_request(&mut self) -> (String, String) {
         let request = self.registration.poll_request().expect("a request");
-        self.request_id =
-            request.topic.split("$rid=").nth(1).unwrap().split('&').next().unwrap().to_owned();
+        let properties = request.topic.split("$rid=").nth(1).unwrap();
+        self.request_id = properties.split('&').next().unwrap().into();
         (request.topic, String::from_utf8(request.payload).unwrap())
     }
 

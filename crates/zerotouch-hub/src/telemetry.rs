@@ -1,0 +1,94 @@
+//! Device-to-cloud messages.
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use zerotouch_wire::percent_encode;
+
+use crate::wire::telemetry_prefix;
+
+/// One telemetry message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// The body, at most [`crate::wire::MAX_TELEMETRY_LENGTH`] bytes.
+    pub payload: Vec<u8>,
+    /// Names and values in the order they are sent; system properties begin with `$.`.
+    properties: Vec<(Cow<'static, str>, String)>,
+}
+
+impl Telemetry {
+    /// A message without properties.
+    pub fn new(payload: impl Into<Vec<u8>>) -> Self {
+        Self { payload: payload.into(), properties: Vec::new() }
+    }
+
+    /// Adds an application property.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.push((Cow::Owned(name.into()), value.into()));
+        self
+    }
+
+    /// The message's own id (`$.mid`).
+    #[must_use]
+    pub fn message_id(self, id: impl Into<String>) -> Self {
+        self.system("$.mid", id)
+    }
+
+    /// The media type of the payload (`$.ct`), as `application/json`: the hub routes by content only
+    /// with this and the encoding set.
+    #[must_use]
+    pub fn content_type(self, media_type: impl Into<String>) -> Self {
+        self.system("$.ct", media_type)
+    }
+
+    /// The encoding of the payload (`$.ce`), as `utf-8`.
+    #[must_use]
+    pub fn content_encoding(self, encoding: impl Into<String>) -> Self {
+        self.system("$.ce", encoding)
+    }
+
+    fn system(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.properties.push((Cow::Borrowed(name), value.into()));
+        self
+    }
+
+    /// The topic to publish under.
+    pub fn topic(&self, device_id: &str) -> String {
+        let mut topic = telemetry_prefix(device_id);
+        for (index, (name, value)) in self.properties.iter().enumerate() {
+            if index > 0 {
+                topic.push('&');
+            }
+            match name {
+                // The `$.` of a system property is syntax, not text.
+                Cow::Borrowed(system) => topic.push_str(system),
+                Cow::Owned(name) => topic.push_str(&percent_encode(name)),
+            }
+            topic.push('=');
+            topic.push_str(&percent_encode(value));
+        }
+        topic
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A property may hold any text; the topic must not gain a level, a wildcard or a second property.
+    #[test]
+    fn properties_cannot_escape_the_bag() {
+        let telemetry = Telemetry::new("x").property("a/b&c", "#=+ü/").message_id("1&$.to=/evil");
+        assert_eq!(
+            telemetry.topic("d"),
+            "devices/d/messages/events/a%2Fb%26c=%23%3D%2B%C3%BC%2F&$.mid=1%26%24.to%3D%2Fevil"
+        );
+    }
+
+    #[test]
+    fn without_properties_the_topic_ends_with_a_slash() {
+        assert_eq!(Telemetry::new("").topic("d"), "devices/d/messages/events/");
+    }
+}
