@@ -1,0 +1,229 @@
+//! One certificate: X.509 v3, RFC 5280.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use der::{Decode, Encode};
+use sha2::{Digest, Sha256};
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier,
+};
+use x509_cert::name::Name;
+use x509_cert::time::Time;
+use zerotouch_time::UnixTime;
+
+use crate::name;
+use crate::oid::CLIENT_AUTH;
+use crate::request::first_element;
+use crate::verify::{self, SignatureError};
+
+/// A certificate, parsed once and kept with its exact DER.
+///
+/// Parsed is not trusted: [`CertificateChain::accept`](crate::CertificateChain::accept) decides that.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate {
+    der: Vec<u8>,
+    parsed: x509_cert::Certificate,
+    common_names: Vec<Option<String>>,
+    public_key: Vec<u8>,
+    constraints: Constraints,
+}
+
+/// What the extensions say about the use of the certificate's key.
+#[derive(Clone, PartialEq, Eq)]
+struct Constraints {
+    is_ca: bool,
+    path_len: Option<u8>,
+    key_cert_sign: bool,
+    client_auth: bool,
+}
+
+/// Why bytes are not a certificate that may be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// Not one DER `Certificate`, or something after it.
+    #[error("not a DER certificate: {0}")]
+    Malformed(der::Error),
+    /// An extension that occurs once occurs twice, or does not parse.
+    #[error("an extension of the certificate is malformed: {0}")]
+    Extension(der::Error),
+    /// The signed and the unsigned statement of the signature algorithm differ.
+    #[error("the certificate names two different signature algorithms")]
+    AlgorithmMismatch,
+}
+
+impl Certificate {
+    /// Reads the DER form. Trailing bytes are an error.
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        let parsed = x509_cert::Certificate::from_der(der).map_err(CertificateError::Malformed)?;
+        let signed = parsed.tbs_certificate();
+        if signed.signature() != parsed.signature_algorithm() {
+            return Err(CertificateError::AlgorithmMismatch);
+        }
+        Ok(Self {
+            common_names: name::common_names(signed.subject()),
+            public_key: signed
+                .subject_public_key_info()
+                .to_der()
+                .map_err(CertificateError::Malformed)?,
+            constraints: Constraints::read(&parsed).map_err(CertificateError::Extension)?,
+            der: der.to_vec(),
+            parsed,
+        })
+    }
+
+    /// The DER form, byte for byte as received.
+    pub fn as_der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The subject's common name, if it has exactly one and it is text.
+    pub fn common_name(&self) -> Option<&str> {
+        match self.common_names.as_slice() {
+            [only] => only.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The first second of the validity period.
+    pub fn not_before(&self) -> UnixTime {
+        unix_time(self.parsed.tbs_certificate().validity().not_before)
+    }
+
+    /// The last second of the validity period.
+    pub fn not_after(&self) -> UnixTime {
+        unix_time(self.parsed.tbs_certificate().validity().not_after)
+    }
+
+    /// The serial number, big-endian as encoded: a first byte of 0x80 or more means it is negative.
+    pub fn serial(&self) -> &[u8] {
+        self.parsed.tbs_certificate().serial_number().as_bytes()
+    }
+
+    /// The certified public key, as the DER of a `SubjectPublicKeyInfo`.
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    /// The subject, as RFC 4514 writes names.
+    pub fn subject(&self) -> String {
+        self.subject_name().to_string()
+    }
+
+    /// The issuer, as RFC 4514 writes names.
+    pub fn issuer(&self) -> String {
+        self.issuer_name().to_string()
+    }
+
+    /// The SHA-256 hash of the DER form, which is what tools call the fingerprint.
+    pub fn thumbprint(&self) -> Thumbprint {
+        Thumbprint(Sha256::digest(&self.der).into())
+    }
+
+    pub(crate) fn subject_name(&self) -> &Name {
+        self.parsed.tbs_certificate().subject()
+    }
+
+    pub(crate) fn issuer_name(&self) -> &Name {
+        self.parsed.tbs_certificate().issuer()
+    }
+
+    pub(crate) fn is_v3(&self) -> bool {
+        self.parsed.tbs_certificate().version() == x509_cert::certificate::Version::V3
+    }
+
+    pub(crate) fn is_ca(&self) -> bool {
+        self.constraints.is_ca
+    }
+
+    pub(crate) fn path_len(&self) -> Option<u8> {
+        self.constraints.path_len
+    }
+
+    pub(crate) fn may_sign_certificates(&self) -> bool {
+        self.constraints.key_cert_sign
+    }
+
+    pub(crate) fn may_authenticate_clients(&self) -> bool {
+        self.constraints.client_auth
+    }
+
+    /// Verifies the signature on this certificate by `issuer`'s key. Names are not looked at.
+    pub(crate) fn verify_signed_by(&self, issuer: &Self) -> Result<(), SignatureError> {
+        let signed = first_element(&self.der).map_err(|_| SignatureError::Invalid)?;
+        let signature = self.parsed.signature().as_bytes().ok_or(SignatureError::Invalid)?;
+        let algorithm = self.parsed.signature_algorithm().oid;
+        verify::verify_with(issuer.public_key(), algorithm, signed, signature)
+    }
+
+    /// Whether the authority key identifier contradicts `issuer`'s subject key identifier. Absent
+    /// identifiers contradict nothing.
+    pub(crate) fn names_other_issuer_key(&self, issuer: &Self) -> bool {
+        let own = self.parsed.tbs_certificate().get_extension::<AuthorityKeyIdentifier>();
+        let theirs = issuer.parsed.tbs_certificate().get_extension::<SubjectKeyIdentifier>();
+        match (own, theirs) {
+            (Ok(Some((_, own))), Ok(Some((_, theirs)))) => {
+                own.key_identifier.is_some_and(|own| own != theirs.0)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("subject", &self.subject())
+            .field("issuer", &self.issuer())
+            .field("not_before", &self.not_before())
+            .field("not_after", &self.not_after())
+            .field("thumbprint", &self.thumbprint())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Constraints {
+    fn read(parsed: &x509_cert::Certificate) -> der::Result<Self> {
+        let signed = parsed.tbs_certificate();
+        let basic = signed.get_extension::<BasicConstraints>()?.map(|(_, basic)| basic);
+        let usage = signed.get_extension::<KeyUsage>()?;
+        let extended = signed.get_extension::<ExtendedKeyUsage>()?;
+        Ok(Self {
+            is_ca: basic.as_ref().is_some_and(|basic| basic.ca),
+            path_len: basic.and_then(|basic| basic.path_len_constraint),
+            // Absent, both extensions allow every use (RFC 5280 §4.2.1.3, §4.2.1.12).
+            key_cert_sign: usage.is_none_or(|(_, usage)| usage.key_cert_sign()),
+            client_auth: extended.is_none_or(|(_, extended)| extended.0.contains(&CLIENT_AUTH)),
+        })
+    }
+}
+
+/// The SHA-256 hash of a certificate; displays as 64 upper-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Thumbprint([u8; 32]);
+
+impl Thumbprint {
+    /// The hash itself.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Thumbprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+    }
+}
+
+impl fmt::Debug for Thumbprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Thumbprint({self})")
+    }
+}
+
+fn unix_time(time: Time) -> UnixTime {
+    // DER times run from 1970 to 9999, so the conversion cannot fail; saturating keeps it honest.
+    UnixTime::from_secs(i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX))
+}

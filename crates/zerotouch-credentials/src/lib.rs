@@ -1,0 +1,47 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Contents
+//!
+//! | | |
+//! |---|---|
+//! | [`SymmetricKey`] | an enrolment key, and the device key derived from it |
+//! | [`SasToken`], [`SasClaims`] | the token a key signs for DPS or a hub, and the service's side of it |
+//! | [`Signer`], [`PrivateKey`] | what signs requests and TLS handshakes; the key kept in software |
+//! | [`CertificateRequest`] | PKCS#10, made by a device or read by an authority |
+//! | [`Certificate`], [`CertificateChain`] | what an authority issued |
+//! | [`CertificateChain::accept`], [`ChainPolicy`] | what makes an issued chain ours |
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod accept;
+mod certificate;
+mod chain;
+mod chain_error;
+mod decode;
+mod key;
+mod linkage;
+mod name;
+mod oid;
+mod percent;
+mod private_key;
+mod random;
+mod request;
+mod sas;
+mod signer;
+mod verify;
+
+pub use crate::accept::{Accepted, ChainNote, ChainPolicy};
+pub use crate::certificate::{Certificate, CertificateError, Thumbprint};
+pub use crate::chain::{CertificateChain, PemError};
+pub use crate::chain_error::{Base64Fault, ChainError, PathFault};
+pub use crate::key::{KeyError, SymmetricKey};
+pub use crate::private_key::{PrivateKey, PrivateKeyError};
+pub use crate::random::RandomnessError;
+pub use crate::request::{CertificateRequest, MAX_COMMON_NAME_CHARS, RequestError};
+pub use crate::sas::{SasClaims, SasError, SasField, SasToken};
+pub use crate::signer::{KeyAlgorithm, SignError, Signer};
+pub use crate::verify::{SignatureError, verify_signature};

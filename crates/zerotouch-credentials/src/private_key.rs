@@ -1,0 +1,192 @@
+//! Private keys kept in software.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use p256::ecdsa::signature::Signer as _;
+use pkcs8::der::Decode;
+use pkcs8::{
+    DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding, PrivateKeyInfoRef,
+    SecretDocument,
+};
+use rand_core::TryCryptoRng;
+use zeroize::Zeroizing;
+
+use crate::random::{RandomnessError, fill_secret};
+use crate::signer::{KeyAlgorithm, SignError, Signer};
+use crate::verify::curve_algorithm;
+
+/// A private key in this process's memory, wiped when dropped.
+///
+/// Deliberately neither `Clone` nor `Display`; `Debug` prints its algorithm alone. Signatures are
+/// deterministic (RFC 6979), so signing needs no randomness. The text forms it is read from and
+/// written to are the caller's to wipe; the ones it returns wipe themselves.
+pub struct PrivateKey {
+    key: Key,
+    public_key: Vec<u8>,
+}
+
+enum Key {
+    P256(p256::ecdsa::SigningKey),
+    P384(p384::ecdsa::SigningKey),
+}
+
+/// Why there is no private key. No variant carries any part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrivateKeyError {
+    /// A new key could not be drawn.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessError),
+    /// The PEM is encrypted.
+    #[error("the private key is encrypted; decrypt it first (openssl pkey -in KEY -out KEY.pem)")]
+    Encrypted,
+    /// The text is not a PEM private key of a kind this crate reads.
+    #[error("no private key found (PEM of PKCS#8 or SEC1)")]
+    NotPem,
+    /// The encoding inside is broken, or its public half belongs to another key.
+    #[error("the private key is malformed")]
+    Malformed,
+    /// A key of another algorithm or curve.
+    #[error("the private key's algorithm is not supported (ECDSA P-256 and P-384 are)")]
+    UnsupportedAlgorithm,
+}
+
+impl PrivateKey {
+    /// Draws a new key.
+    ///
+    /// A generator that fails or is visibly stuck is an error and never a key.
+    pub fn generate(
+        algorithm: KeyAlgorithm,
+        rng: &mut (impl TryCryptoRng + ?Sized),
+    ) -> Result<Self, PrivateKeyError> {
+        // A draw is outside the group's order once in 2^32 (P-256) or 2^192 (P-384) draws; four
+        // such in a row are a broken generator.
+        for _ in 0..4 {
+            let key = match algorithm {
+                KeyAlgorithm::EcdsaP256 => {
+                    let mut scalar = Zeroizing::new([0; 32]);
+                    fill_secret(rng, &mut *scalar)?;
+                    p256::ecdsa::SigningKey::from_slice(&*scalar).map(Key::P256)
+                }
+                KeyAlgorithm::EcdsaP384 => {
+                    let mut scalar = Zeroizing::new([0; 48]);
+                    fill_secret(rng, &mut *scalar)?;
+                    p384::ecdsa::SigningKey::from_slice(&*scalar).map(Key::P384)
+                }
+            };
+            if let Ok(key) = key {
+                return Self::new(key);
+            }
+        }
+        Err(RandomnessError::Failed.into())
+    }
+
+    /// Reads a PEM private key: `PRIVATE KEY` (PKCS#8, RFC 5958) or `EC PRIVATE KEY` (SEC1, RFC
+    /// 5915). Other blocks before and after it, such as certificates, are passed over.
+    pub fn from_pem(pem: &str) -> Result<Self, PrivateKeyError> {
+        if let Some(block) = pem_block(pem, "PRIVATE KEY") {
+            let (_, document) =
+                SecretDocument::from_pem(block).map_err(|_| PrivateKeyError::Malformed)?;
+            return Self::from_pkcs8_der(document.as_bytes());
+        }
+        if let Some(block) = pem_block(pem, "EC PRIVATE KEY") {
+            let (_, document) =
+                SecretDocument::from_pem(block).map_err(|_| PrivateKeyError::Malformed)?;
+            return Self::from_sec1_der(document.as_bytes());
+        }
+        if pem_block(pem, "ENCRYPTED PRIVATE KEY").is_some() {
+            return Err(PrivateKeyError::Encrypted);
+        }
+        if pem_block(pem, "RSA PRIVATE KEY").is_some() {
+            return Err(PrivateKeyError::UnsupportedAlgorithm);
+        }
+        Err(PrivateKeyError::NotPem)
+    }
+
+    /// Reads the DER of a PKCS#8 `PrivateKeyInfo`.
+    pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, PrivateKeyError> {
+        let info = PrivateKeyInfoRef::from_der(der).map_err(|_| PrivateKeyError::Malformed)?;
+        let curve =
+            info.algorithm.parameters_oid().map_err(|_| PrivateKeyError::UnsupportedAlgorithm)?;
+        match curve_algorithm(info.algorithm.oid, curve) {
+            Some(KeyAlgorithm::EcdsaP256) => {
+                p256::ecdsa::SigningKey::from_pkcs8_der(der).map(Key::P256)
+            }
+            Some(KeyAlgorithm::EcdsaP384) => {
+                p384::ecdsa::SigningKey::from_pkcs8_der(der).map(Key::P384)
+            }
+            None => return Err(PrivateKeyError::UnsupportedAlgorithm),
+        }
+        .map_err(|_| PrivateKeyError::Malformed)
+        .and_then(Self::new)
+    }
+
+    /// A SEC1 key names its curve or shows it by its length; each curve's parser refuses the other.
+    fn from_sec1_der(der: &[u8]) -> Result<Self, PrivateKeyError> {
+        if let Ok(secret) = p256::SecretKey::from_sec1_der(der) {
+            return Self::new(Key::P256(secret.into()));
+        }
+        let secret = p384::SecretKey::from_sec1_der(der).map_err(|_| PrivateKeyError::Malformed)?;
+        Self::new(Key::P384(secret.into()))
+    }
+
+    /// The PEM of the key in PKCS#8, in a buffer that wipes itself.
+    pub fn to_pkcs8_pem(&self) -> Result<Zeroizing<String>, PrivateKeyError> {
+        match &self.key {
+            Key::P256(key) => key.to_pkcs8_pem(LineEnding::LF),
+            Key::P384(key) => key.to_pkcs8_pem(LineEnding::LF),
+        }
+        .map_err(|_| PrivateKeyError::Malformed)
+    }
+
+    fn new(key: Key) -> Result<Self, PrivateKeyError> {
+        let public_key = match &key {
+            Key::P256(key) => key.verifying_key().to_public_key_der(),
+            Key::P384(key) => key.verifying_key().to_public_key_der(),
+        }
+        .map_err(|_| PrivateKeyError::Malformed)?
+        .into_vec();
+        Ok(Self { key, public_key })
+    }
+}
+
+impl Signer for PrivateKey {
+    fn algorithm(&self) -> KeyAlgorithm {
+        match self.key {
+            Key::P256(_) => KeyAlgorithm::EcdsaP256,
+            Key::P384(_) => KeyAlgorithm::EcdsaP384,
+        }
+    }
+
+    fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        match &self.key {
+            Key::P256(key) => key
+                .try_sign(message)
+                .map(|signature: p256::ecdsa::DerSignature| signature.as_bytes().to_vec()),
+            Key::P384(key) => key
+                .try_sign(message)
+                .map(|signature: p384::ecdsa::DerSignature| signature.as_bytes().to_vec()),
+        }
+        .map_err(|_| SignError::Software)
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateKey({}, ..)", self.algorithm())
+    }
+}
+
+/// The first PEM block with this label, its boundaries included.
+fn pem_block<'a>(pem: &'a str, label: &str) -> Option<&'a str> {
+    let begin = pem.find(&["-----BEGIN ", label, "-----"].concat())?;
+    let end_line = ["-----END ", label, "-----"].concat();
+    let end = begin + pem[begin..].find(&end_line)? + end_line.len();
+    Some(&pem[begin..end])
+}

@@ -1,0 +1,173 @@
+//! Certificate signing requests: PKCS#10, RFC 2986.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use base64ct::{Base64, Encoding};
+use der::asn1::{BitString, SetOfVec};
+use der::{Decode, Encode, Reader, SliceReader};
+use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use x509_cert::request::{CertReq, CertReqInfo, Version};
+
+use crate::name;
+use crate::oid::{ECDSA_SHA256, ECDSA_SHA384};
+use crate::signer::{KeyAlgorithm, SignError, Signer};
+use crate::verify::{self, SignatureError};
+
+/// The longest common name X.520 allows (`ub-common-name`), in characters. Registration ids may be
+/// longer; no authority would issue for one.
+pub const MAX_COMMON_NAME_CHARS: usize = 64;
+
+/// A certificate signing request.
+///
+/// Built, it holds the registration id as its only name, an empty set of attributes, and a
+/// signature that has been verified. Parsed, it is a claim until [`CertificateRequest::verify`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateRequest {
+    der: Vec<u8>,
+    common_name: Option<String>,
+    public_key: Vec<u8>,
+}
+
+/// Why a request was not made or not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The common name is empty or longer than [`MAX_COMMON_NAME_CHARS`].
+    #[error(
+        "the name has {found} characters; a certificate's common name takes 1 to {MAX_COMMON_NAME_CHARS}, \
+         so choose a shorter registration id"
+    )]
+    CommonNameLength {
+        /// Characters in the name.
+        found: usize,
+    },
+    /// The common name holds a control character.
+    #[error("the name holds a control character, which no certificate may")]
+    CommonNameCharacter,
+    /// The signer failed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The signature of a new request does not verify under the signer's own public key.
+    #[error("the signer's signature does not verify under its own public key")]
+    SignerMismatch,
+    /// The text is not padded base64 of the standard alphabet without white space.
+    #[error("the request is not base64 (standard alphabet, padded, no line breaks)")]
+    NotBase64,
+    /// The bytes are not one DER `CertificationRequest`.
+    #[error("the request is not PKCS#10 DER: {0}")]
+    Malformed(der::Error),
+    /// The signature or key of a parsed request.
+    #[error("the request is not acceptable: {0}")]
+    Signature(#[from] SignatureError),
+}
+
+impl CertificateRequest {
+    /// Requests a certificate for `signer`'s key with `common_name`, which is the registration id.
+    pub fn new(signer: &dyn Signer, common_name: &str) -> Result<Self, RequestError> {
+        let chars = common_name.chars().count();
+        if chars == 0 || chars > MAX_COMMON_NAME_CHARS {
+            return Err(RequestError::CommonNameLength { found: chars });
+        }
+        if common_name.chars().any(char::is_control) {
+            return Err(RequestError::CommonNameCharacter);
+        }
+        let info = CertReqInfo {
+            version: Version::V1,
+            subject: name::with_common_name(common_name).map_err(RequestError::Malformed)?,
+            public_key: SubjectPublicKeyInfoOwned::from_der(signer.public_key())
+                .map_err(RequestError::Malformed)?,
+            // Present and empty, as RFC 2986 wants it without attributes. An `extensionRequest`
+            // holding no extension, which some builders emit, is not valid.
+            attributes: SetOfVec::new(),
+        };
+        let signed = info.to_der().map_err(RequestError::Malformed)?;
+        let signature = signer.sign(&signed)?;
+        verify::verify_signature(signer.public_key(), &signed, &signature)
+            .map_err(|_| RequestError::SignerMismatch)?;
+        let request = CertReq {
+            info,
+            algorithm: AlgorithmIdentifierOwned {
+                oid: match signer.algorithm() {
+                    KeyAlgorithm::EcdsaP256 => ECDSA_SHA256,
+                    KeyAlgorithm::EcdsaP384 => ECDSA_SHA384,
+                },
+                parameters: None,
+            },
+            signature: BitString::from_bytes(&signature).map_err(RequestError::Malformed)?,
+        };
+        Ok(Self {
+            der: request.to_der().map_err(RequestError::Malformed)?,
+            common_name: Some(common_name.to_string()),
+            public_key: signer.public_key().to_vec(),
+        })
+    }
+
+    /// Reads the DER form. Trailing bytes are an error.
+    pub fn from_der(der: &[u8]) -> Result<Self, RequestError> {
+        let request = CertReq::from_der(der).map_err(RequestError::Malformed)?;
+        let mut names = name::common_names(&request.info.subject).into_iter();
+        let common_name = match (names.next(), names.next()) {
+            (Some(only), None) => only,
+            _ => None,
+        };
+        Ok(Self {
+            der: der.to_vec(),
+            common_name,
+            public_key: request.info.public_key.to_der().map_err(RequestError::Malformed)?,
+        })
+    }
+
+    /// Reads the form that the `csr` member of a registration has.
+    pub fn from_base64(text: &str) -> Result<Self, RequestError> {
+        Self::from_der(&Base64::decode_vec(text).map_err(|_| RequestError::NotBase64)?)
+    }
+
+    /// The DER form.
+    pub fn as_der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The DER in base64, without armour or line breaks: what the `csr` member of a registration
+    /// and of a renewal holds.
+    pub fn to_base64(&self) -> String {
+        Base64::encode_string(&self.der)
+    }
+
+    /// The subject's common name, if it has exactly one and it is text.
+    pub fn common_name(&self) -> Option<&str> {
+        self.common_name.as_deref()
+    }
+
+    /// The requester's public key, as the DER of a `SubjectPublicKeyInfo`.
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    /// The kind of the requester's key.
+    pub fn key_algorithm(&self) -> Result<KeyAlgorithm, SignatureError> {
+        verify::key_algorithm(&self.public_key)
+    }
+
+    /// Checks that the requester holds the private key: the request's signature under its own
+    /// public key. ECDSA P-256 and P-384, each with SHA-256 or SHA-384.
+    pub fn verify(&self) -> Result<(), RequestError> {
+        let request = CertReq::from_der(&self.der).map_err(RequestError::Malformed)?;
+        let signature =
+            request.signature.as_bytes().ok_or(RequestError::Signature(SignatureError::Invalid))?;
+        let signed = first_element(&self.der).map_err(RequestError::Malformed)?;
+        verify::verify_with(&self.public_key, request.algorithm.oid, signed, signature)?;
+        Ok(())
+    }
+}
+
+/// The bytes of the first element of the SEQUENCE `der`, as they were received: what is signed in
+/// a request and in a certificate. Encoding the parsed form again might not give the same bytes.
+pub(crate) fn first_element(der: &[u8]) -> der::Result<&[u8]> {
+    let mut reader = SliceReader::new(der)?;
+    reader.sequence(|sequence| {
+        let first = sequence.tlv_bytes()?;
+        sequence.drain(sequence.remaining_len())?;
+        Ok(first)
+    })
+}
