@@ -1,0 +1,354 @@
+//! The client engine against scripted servers, hostile ones among them. Each test is a sequence of
+//! bytes and times; the names in quotes are those of the collected hostile sequences.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use std::time::Duration;
+
+use zerotouch_mqtt_codec::{
+    Connect, ConnectRefusal, PacketType, QoS, SubAckReturnCode, TopicFilter, TopicName,
+};
+use zerotouch_mqtt_session::{
+    Client, ClientConfig, ClientEvent, CloseReason, PublishError, PublishHandle, SubscribeError,
+    Violation,
+};
+use zerotouch_time::Instant;
+
+const T0: Instant = Instant::from_micros(5);
+const CONNACK: &[u8] = &[0x20, 2, 0, 0];
+const CONNACK_RESUMED: &[u8] = &[0x20, 2, 1, 0];
+
+fn after(seconds: u64) -> Instant {
+    T0 + Duration::from_secs(seconds)
+}
+
+fn connecting(clean_session: bool, config: ClientConfig) -> Client {
+    let mut client = Client::new(config);
+    connect(&mut client, clean_session);
+    client
+}
+
+fn connect(client: &mut Client, clean_session: bool) {
+    let connect =
+        Connect { client_id: "c", clean_session, keep_alive: 10, will: None, login: None };
+    client.connect(&connect, T0).unwrap();
+    assert_eq!(sent(client)[0], 0x10);
+}
+
+fn connected() -> Client {
+    let mut client = connecting(true, ClientConfig::default());
+    assert_eq!(receive(&mut client, CONNACK), ["Connected { session_present: false }"]);
+    client
+}
+
+/// Everything the engine wants to send now.
+fn sent(client: &mut Client) -> Vec<u8> {
+    let bytes = client.poll_transmit().unwrap_or_default().to_vec();
+    client.handle_transmitted(bytes.len());
+    bytes
+}
+
+/// Feeds bytes and yields the events, written out.
+fn receive(client: &mut Client, mut input: &[u8]) -> Vec<String> {
+    let mut events = Vec::new();
+    while let Some(event) = client.handle_bytes(&mut input, T0) {
+        if !matches!(event, ClientEvent::Progress) {
+            events.push(format!("{event:?}"));
+        }
+    }
+    events.extend(drained(client));
+    events
+}
+
+fn drained(client: &mut Client) -> Vec<String> {
+    std::iter::from_fn(|| client.poll_event()).map(|event| format!("{event:?}")).collect()
+}
+
+fn publish(
+    client: &mut Client,
+    payload: &str,
+    qos: QoS,
+) -> Result<Option<PublishHandle>, PublishError> {
+    client.publish(TopicName::new("t").unwrap(), payload.as_bytes(), qos, false, T0)
+}
+
+#[track_caller]
+fn assert_closed(client: &mut Client, input: &[u8], reason: &CloseReason) {
+    assert_eq!(receive(client, input), [format!("Closed({reason:?})")]);
+    assert!(client.is_closed());
+    assert_eq!(client.poll_timeout(), None);
+    assert_eq!(sent(client), b"", "nothing is said to a peer that broke the protocol");
+}
+
+// "publish_before_connack", "connack_then_connack", "connack_sp1_on_clean"
+#[test]
+fn violations_close_with_their_rule() {
+    let mut client = connecting(true, ClientConfig::default());
+    let publish_qos1 = [0x32, 6, 0, 1, b't', 0, 1, b'x'];
+    assert_closed(
+        &mut client,
+        &publish_qos1,
+        &CloseReason::Violation(Violation::NotConnack(PacketType::Publish)),
+    );
+
+    let mut client = connected();
+    assert_closed(&mut client, CONNACK, &CloseReason::Violation(Violation::SecondConnack));
+
+    let mut client = connecting(true, ClientConfig::default());
+    assert_closed(
+        &mut client,
+        CONNACK_RESUMED,
+        &CloseReason::Violation(Violation::SessionPresentOnClean),
+    );
+}
+
+#[test]
+fn each_refusal_is_reported() {
+    for (code, refusal) in [
+        (1, ConnectRefusal::UnacceptableProtocolVersion),
+        (2, ConnectRefusal::IdentifierRejected),
+        (3, ConnectRefusal::ServerUnavailable),
+        (4, ConnectRefusal::BadUserNameOrPassword),
+        (5, ConnectRefusal::NotAuthorized),
+    ] {
+        let mut client = connecting(true, ClientConfig::default());
+        assert_closed(&mut client, &[0x20, 2, 0, code], &CloseReason::Refused(refusal));
+    }
+}
+
+// "connack_never"
+#[test]
+fn a_silent_server_ends_at_the_deadline() {
+    let mut client = connecting(true, ClientConfig::default());
+    assert_eq!(client.poll_timeout(), Some(after(30)));
+    client.handle_timeout(after(29));
+    assert!(!client.is_closed());
+    client.handle_timeout(after(30));
+    assert_eq!(drained(&mut client), ["Closed(HandshakeTimeout(ConnAck))"]);
+}
+
+// "suback_80": a refusal is an answer, and it is visible as one.
+#[test]
+fn suback_codes_reach_the_application() {
+    let mut client = connected();
+    let filters = [
+        (TopicFilter::new("a").unwrap(), QoS::AtLeastOnce),
+        (TopicFilter::new("b/#").unwrap(), QoS::AtMostOnce),
+    ];
+    let handle = client.subscribe(&filters, T0).unwrap();
+    assert_eq!(sent(&mut client), [0x82, 12, 0, 1, 0, 1, b'a', 1, 0, 3, b'b', b'/', b'#', 0]);
+    let mut input: &[u8] = &[0x90, 4, 0, 1, 0x80, 0];
+    let Some(ClientEvent::Subscribed(answered, codes)) = client.handle_bytes(&mut input, T0) else {
+        panic!()
+    };
+    assert_eq!(answered, handle);
+    assert!(
+        codes.iter().eq([SubAckReturnCode::Failure, SubAckReturnCode::Granted(QoS::AtMostOnce)])
+    );
+}
+
+// "suback_count_mismatch", "suback_unknown_pid"
+#[test]
+fn suback_must_fit_what_was_asked() {
+    let mut client = connected();
+    let filters = [
+        (TopicFilter::new("a").unwrap(), QoS::AtMostOnce),
+        (TopicFilter::new("b").unwrap(), QoS::AtMostOnce),
+    ];
+    client.subscribe(&filters, T0).unwrap();
+    sent(&mut client);
+    assert_eq!(
+        receive(&mut client, &[0x90, 3, 0, 2, 0]),
+        [""; 0],
+        "another identifier completes nothing"
+    );
+    assert_eq!(client.stray_acknowledgements(), 1);
+    assert_closed(
+        &mut client,
+        &[0x90, 3, 0, 1, 0],
+        &CloseReason::Violation(Violation::SubAckCount { requested: 2, received: 1 }),
+    );
+}
+
+// "puback_unknown_pid", "puback_duplicate"
+#[test]
+fn acknowledgements_complete_once() {
+    let mut client = connected();
+    let first = publish(&mut client, "1", QoS::AtLeastOnce).unwrap().unwrap();
+    let second = publish(&mut client, "2", QoS::AtLeastOnce).unwrap().unwrap();
+    assert_eq!(receive(&mut client, &[0x40, 2, 0, 9]), [""; 0]);
+    assert_eq!(
+        receive(&mut client, &[0x40, 2, 0, 1, 0x40, 2, 0, 1]),
+        [format!("Published({first:?})")]
+    );
+    assert_eq!(client.stray_acknowledgements(), 2);
+    assert_eq!(receive(&mut client, &[0x40, 2, 0, 2]), [format!("Published({second:?})")]);
+}
+
+#[test]
+fn qos_2_goes_through_all_four_steps() {
+    let mut client = connected();
+    let handle = publish(&mut client, "x", QoS::ExactlyOnce).unwrap().unwrap();
+    sent(&mut client);
+    assert_eq!(
+        receive(&mut client, &[0x70, 2, 0, 1]),
+        [""; 0],
+        "PUBCOMP before PUBREC completes nothing"
+    );
+    for _ in 0..2 {
+        receive(&mut client, &[0x50, 2, 0, 1]);
+        assert_eq!(sent(&mut client), [0x62, 2, 0, 1], "each PUBREC is answered by PUBREL");
+    }
+    assert_eq!(receive(&mut client, &[0x70, 2, 0, 1]), [format!("Published({handle:?})")]);
+
+    // And the other way round: passed on once, however often it is sent before PUBREL.
+    let message = [0x34, 6, 0, 1, b't', 0, 7, b'x'];
+    assert_eq!(receive(&mut client, &message).len(), 1);
+    assert_eq!(sent(&mut client), [0x50, 2, 0, 7]);
+    assert_eq!(receive(&mut client, &message).len(), 0);
+    assert_eq!(sent(&mut client), [0x50, 2, 0, 7]);
+    receive(&mut client, &[0x62, 2, 0, 7]);
+    assert_eq!(sent(&mut client), [0x70, 2, 0, 7]);
+    assert_eq!(receive(&mut client, &message).len(), 1, "after PUBREL the identifier is new again");
+}
+
+#[test]
+fn received_messages_are_acknowledged_by_their_qos() {
+    let mut client = connected();
+    let events =
+        receive(&mut client, &[0x30, 4, 0, 1, b't', b'0', 0x32, 6, 0, 1, b't', 1, 2, b'1']);
+    assert_eq!(events.len(), 2);
+    assert_eq!(sent(&mut client), [0x40, 2, 1, 2]);
+}
+
+// A window is a promise of bounded memory: the application is told, nothing is dropped silently.
+#[test]
+fn limits_refuse_before_sending() {
+    let config = ClientConfig {
+        max_in_flight: 1,
+        max_packet_size: 64,
+        max_transmit_buffer: 20,
+        ..ClientConfig::default()
+    };
+    let mut client = connecting(true, config);
+    assert_eq!(publish(&mut client, "early", QoS::AtMostOnce), Err(PublishError::NotConnected));
+    receive(&mut client, CONNACK);
+    assert!(publish(&mut client, "1", QoS::AtLeastOnce).unwrap().is_some());
+    assert_eq!(
+        publish(&mut client, "2", QoS::AtLeastOnce),
+        Err(PublishError::WindowFull { limit: 1 })
+    );
+    assert_eq!(
+        publish(&mut client, "longer than the buffer", QoS::AtMostOnce),
+        Err(PublishError::TransmitBufferFull { limit: 20 })
+    );
+    assert_eq!(sent(&mut client), [0x32, 6, 0, 1, b't', 0, 1, b'1'], "only what was accepted");
+    assert_eq!(
+        publish(&mut client, &"x".repeat(64), QoS::AtMostOnce),
+        Err(PublishError::TooLarge { size: 69, limit: 64 })
+    );
+    assert!(matches!(client.subscribe(&[], T0), Err(SubscribeError::NoFilter)));
+}
+
+// [MQTT-4.4.0-1]: what was not acknowledged goes out again, marked, in order; PUBREL as PUBREL.
+#[test]
+fn a_resumed_session_sends_again_in_order() {
+    let mut client = connecting(false, ClientConfig::default());
+    receive(&mut client, CONNACK);
+    for payload in ["a", "b", "c"] {
+        publish(&mut client, payload, QoS::AtLeastOnce).unwrap();
+    }
+    publish(&mut client, "d", QoS::ExactlyOnce).unwrap();
+    receive(&mut client, &[0x40, 2, 0, 2, 0x50, 2, 0, 4]);
+    sent(&mut client);
+    client.handle_closed();
+    assert_eq!(drained(&mut client), ["Closed(Ended)"], "the session lives on");
+    connect(&mut client, false);
+    receive(&mut client, CONNACK_RESUMED);
+    assert_eq!(
+        sent(&mut client),
+        [0x3A, 6, 0, 1, b't', 0, 1, b'a', 0x3A, 6, 0, 1, b't', 0, 3, b'c', 0x62, 2, 0, 4]
+    );
+}
+
+// What was lost is named: the application decides whether to send it again.
+#[test]
+fn a_lost_session_names_what_was_lost() {
+    let mut client = connecting(false, ClientConfig::default());
+    receive(&mut client, CONNACK);
+    let lost = publish(&mut client, "a", QoS::AtLeastOnce).unwrap().unwrap();
+    let subscribe =
+        client.subscribe(&[(TopicFilter::new("f").unwrap(), QoS::AtMostOnce)], T0).unwrap();
+    client.handle_closed();
+    assert_eq!(
+        drained(&mut client),
+        [format!("SubscribeLost({subscribe:?})"), "Closed(Ended)".into()]
+    );
+    connect(&mut client, false);
+    assert_eq!(
+        receive(&mut client, CONNACK),
+        ["Connected { session_present: false }".into(), format!("PublishLost({lost:?})")]
+    );
+    assert_eq!(sent(&mut client), b"");
+}
+
+#[test]
+fn keep_alive_pings_when_idle_and_gives_up_without_an_answer() {
+    let mut client = connected();
+    assert_eq!(client.poll_timeout(), Some(after(10)));
+    client.handle_timeout(after(9));
+    assert_eq!(sent(&mut client), b"");
+    client.handle_timeout(after(10));
+    assert_eq!(sent(&mut client), [0xC0, 0]);
+    assert_eq!(client.poll_timeout(), Some(after(40)));
+    let mut pingresp: &[u8] = &[0xD0, 0];
+    client.handle_bytes(&mut pingresp, after(11));
+    assert_eq!(client.poll_timeout(), Some(after(20)));
+    client.handle_timeout(after(20));
+    client.handle_timeout(after(50));
+    assert_eq!(drained(&mut client), ["Closed(KeepAliveTimeout)"]);
+}
+
+// "eof_inside_packet"
+#[test]
+fn an_end_inside_a_packet_is_told_apart() {
+    for cut in 1..CONNACK.len() {
+        let mut client = connecting(true, ClientConfig::default());
+        receive(&mut client, &CONNACK[..cut]);
+        client.handle_closed();
+        assert_eq!(drained(&mut client), ["Closed(Truncated)"]);
+    }
+}
+
+// "late_connack_after_close"
+#[test]
+fn nothing_is_heard_after_the_end() {
+    let mut client = connecting(true, ClientConfig::default());
+    client.disconnect();
+    assert_eq!(sent(&mut client), [0xE0, 0]);
+    assert_eq!(drained(&mut client), ["Closed(Disconnected)"]);
+    assert_eq!(receive(&mut client, CONNACK), [""; 0]);
+    client.disconnect();
+    client.handle_closed();
+    assert_eq!((sent(&mut client).len(), drained(&mut client).len()), (0, 0));
+}
+
+#[test]
+fn bytes_that_are_not_mqtt_close() {
+    let mut client = connecting(true, ClientConfig::default());
+    let events = receive(&mut client, b"HTTP/1.1 302 Found\r\n");
+    assert!(matches!(&events[..], [event] if event.starts_with("Closed(Malformed")), "{events:?}");
+}
+
+// A peer that asks and never reads must not make us grow.
+#[test]
+fn a_peer_that_never_reads_is_left() {
+    let config = ClientConfig { max_transmit_buffer: 100, ..ClientConfig::default() };
+    let mut client = connecting(true, config);
+    receive(&mut client, CONNACK);
+    let mut events = Vec::new();
+    for _ in 0..1000 {
+        events.extend(receive(&mut client, &[0x62, 2, 0, 1]));
+    }
+    assert_eq!(events, ["Closed(SlowPeer)"]);
+}

@@ -1,0 +1,249 @@
+//! The server engine against scripted clients, hostile ones among them; the names in quotes are those
+//! of the collected hostile sequences.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use std::time::Duration;
+
+use zerotouch_mqtt_codec::{
+    ConnectRefusal, PacketIdentifier, PacketType, QoS, SubAckReturnCode, TopicName,
+};
+use zerotouch_mqtt_session::{CloseReason, ServerConfig, ServerConnection, ServerEvent, Violation};
+use zerotouch_time::Instant;
+
+const T0: Instant = Instant::from_micros(5);
+/// Client id "d", clean session, keep-alive 10 s.
+const CONNECT: &[u8] = &[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 10, 0, 1, b'd'];
+
+fn after(millis: u64) -> Instant {
+    T0 + Duration::from_millis(millis)
+}
+
+fn waiting() -> ServerConnection {
+    ServerConnection::new(&ServerConfig::default(), T0)
+}
+
+/// Feeds bytes to a policy that accepts everything, and yields the events, written out.
+fn serve(server: &mut ServerConnection, mut input: &[u8], now: Instant) -> Vec<String> {
+    enum Answer {
+        None,
+        Accept,
+        Acknowledge(PacketIdentifier),
+        SubAck(PacketIdentifier, usize),
+    }
+    let mut events = Vec::new();
+    while let Some(event) = server.handle_bytes(&mut input, now) {
+        let answer = match &event {
+            ServerEvent::Connect(_) => Answer::Accept,
+            ServerEvent::Publish(publish) => {
+                publish.packet_identifier().map_or(Answer::None, Answer::Acknowledge)
+            }
+            ServerEvent::Subscribe(subscribe) => {
+                Answer::SubAck(subscribe.id, subscribe.filters.len())
+            }
+            _ => Answer::None,
+        };
+        if !matches!(event, ServerEvent::Progress) {
+            events.push(format!("{event:?}"));
+        }
+        match answer {
+            Answer::None => {}
+            Answer::Accept => server.accept(false, now),
+            Answer::Acknowledge(id) => server.acknowledge(id),
+            Answer::SubAck(id, count) => {
+                server.suback(id, &vec![SubAckReturnCode::Granted(QoS::AtLeastOnce); count]);
+            }
+        }
+    }
+    events.extend(std::iter::from_fn(|| server.poll_event()).map(|event| format!("{event:?}")));
+    events
+}
+
+fn connected() -> ServerConnection {
+    let mut server = waiting();
+    assert_eq!(serve(&mut server, CONNECT, T0).len(), 1);
+    assert_eq!(sent(&mut server), [0x20, 2, 0, 0]);
+    server
+}
+
+fn sent(server: &mut ServerConnection) -> Vec<u8> {
+    let bytes = server.poll_transmit().unwrap_or_default().to_vec();
+    server.handle_transmitted(bytes.len());
+    bytes
+}
+
+// "first_packet_puback", "first_packet_big_publish_claim": the first byte is enough.
+#[test]
+fn the_first_packet_is_connect_or_the_end() {
+    let reason = CloseReason::Violation(Violation::FirstPacketNotConnect);
+    for first in
+        [&[0x40, 2, 0, 1][..], &[0x30, 0xFF, 0xFF, 0xFF, 0x7F], &[0x30], &[0x16, 3, 1], &[0xE0, 0]]
+    {
+        let mut server = waiting();
+        let events = serve(&mut server, first, T0);
+        // A TLS record begins with 0x16: the type of CONNECT with flags no CONNECT has.
+        if first[0] >> 4 == 1 {
+            assert!(events[0].starts_with("Closed(Malformed"), "{events:?}");
+        } else {
+            assert_eq!(events, [format!("Closed({reason:?})")]);
+        }
+        assert!(server.is_closed());
+        assert_eq!(sent(&mut server), b"");
+    }
+}
+
+// "double_connect"
+#[test]
+fn a_second_connect_closes() {
+    let mut server = waiting();
+    let events = serve(&mut server, &[CONNECT, CONNECT].concat(), T0);
+    assert_eq!(
+        events[1..],
+        [format!("Closed({:?})", CloseReason::Violation(Violation::SecondConnect))]
+    );
+    assert_eq!(sent(&mut server), [0x20, 2, 0, 0], "one CONNACK");
+}
+
+// "pipelined_after_bad_auth": what follows a refused CONNECT is never processed [MQTT-3.1.4-5].
+#[test]
+fn nothing_after_a_refusal_is_processed() {
+    let mut server = waiting();
+    let bytes = [CONNECT, &[0x30, 4, 0, 1, b't', b'x']].concat();
+    let mut input = &bytes[..];
+    assert!(
+        matches!(server.handle_bytes(&mut input, T0), Some(ServerEvent::Connect(c)) if c.client_id == "d")
+    );
+    assert!(server.handle_bytes(&mut input, T0).is_none(), "not before the policy has answered");
+    server.refuse(ConnectRefusal::NotAuthorized);
+    assert!(server.handle_bytes(&mut input, T0).is_none());
+    assert!(matches!(
+        server.poll_event(),
+        Some(ServerEvent::Closed(CloseReason::Refused(ConnectRefusal::NotAuthorized)))
+    ));
+    assert_eq!(sent(&mut server), [0x20, 2, 0, 5]);
+    assert!(server.is_closed());
+}
+
+// "half_connect_then_silence", "trickle_connect"
+#[test]
+fn connect_has_a_deadline_however_it_trickles() {
+    let mut server = waiting();
+    serve(&mut server, &CONNECT[..5], T0);
+    assert_eq!(server.poll_timeout(), Some(after(30_000)));
+    server.handle_timeout(after(30_000));
+    assert!(matches!(
+        server.poll_event(),
+        Some(ServerEvent::Closed(CloseReason::HandshakeTimeout(PacketType::Connect)))
+    ));
+
+    let mut server = waiting();
+    let mut events = Vec::new();
+    for (index, byte) in CONNECT.iter().enumerate() {
+        let now = after(100 * index as u64);
+        server.handle_timeout(now);
+        events.extend(serve(&mut server, &[*byte], now));
+    }
+    assert_eq!(events.len(), 1);
+    assert_eq!(sent(&mut server), [0x20, 2, 0, 0]);
+}
+
+// [MQTT-3.1.2-2] and [MQTT-3.1.3-8]: refused with a CONNACK, not as malformed.
+#[test]
+fn foreign_levels_and_empty_ids_are_answered() {
+    let level_5 = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 10, 0, 1, b'd'];
+    let empty_id = [0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 10, 0, 0];
+    for (connect, code) in [(&level_5[..], 1), (&empty_id[..], 2)] {
+        let mut server = waiting();
+        let events = serve(&mut server, connect, T0);
+        assert!(events[0].starts_with("Closed(Refused"), "{events:?}");
+        assert_eq!(sent(&mut server), [0x20, 2, 0, code]);
+    }
+}
+
+// "keepalive_expiry": one and a half times the interval, measured from the last packet.
+#[test]
+fn silence_ends_at_one_and_a_half_keep_alives() {
+    let mut server = connected();
+    serve(&mut server, &[0xC0, 0], after(9_000));
+    assert_eq!(sent(&mut server), [0xD0, 0]);
+    server.handle_timeout(after(23_999));
+    assert!(!server.is_closed());
+    server.handle_timeout(after(24_000));
+    assert!(matches!(
+        server.poll_event(),
+        Some(ServerEvent::Closed(CloseReason::KeepAliveTimeout))
+    ));
+}
+
+#[test]
+fn a_keep_alive_of_zero_never_ends() {
+    let mut server = waiting();
+    let mut connect = CONNECT.to_vec();
+    connect[11] = 0;
+    serve(&mut server, &connect, T0);
+    assert_eq!(server.poll_timeout(), None);
+}
+
+#[test]
+fn the_policy_decides_when_a_message_is_acknowledged() {
+    let mut server = connected();
+    let events =
+        serve(&mut server, &[0x32, 6, 0, 1, b't', 0, 3, b'x', 0x82, 6, 0, 4, 0, 1, b'f', 1], T0);
+    assert_eq!(events.len(), 2);
+    assert_eq!(sent(&mut server), [0x40, 2, 0, 3, 0x90, 3, 0, 4, 1]);
+    let mut input: &[u8] = &[0x32, 6, 0, 1, b't', 0, 5, b'x'];
+    assert!(matches!(server.handle_bytes(&mut input, T0), Some(ServerEvent::Publish(_))));
+    assert_eq!(sent(&mut server), b"", "no acknowledgement on the engine's own account");
+}
+
+// "many_qos2_same_pid", and many different ones: bounded, and told once.
+#[test]
+fn unreleased_messages_are_bounded() {
+    let mut server = connected();
+    let message = |id: u8| [0x34, 6, 0, 1, b't', 0, id, b'x'];
+    let mut events = Vec::new();
+    for _ in 0..10_000 {
+        events.extend(serve(&mut server, &message(1), T0));
+        sent(&mut server);
+    }
+    assert_eq!(events.len(), 1);
+    for id in 2..=65 {
+        events.extend(serve(&mut server, &message(id), T0));
+    }
+    assert!(events.last().unwrap().contains("TooManyUnreleased { limit: 64 }"), "{events:?}");
+}
+
+#[test]
+fn messages_to_the_client_complete_with_their_handle() {
+    let mut server = connected();
+    let topic = TopicName::new("t").unwrap();
+    let handle = server.publish(topic, b"x", QoS::AtLeastOnce, false).unwrap().unwrap();
+    assert_eq!(sent(&mut server), [0x32, 6, 0, 1, b't', 0, 1, b'x']);
+    assert_eq!(serve(&mut server, &[0x40, 2, 0, 1], T0), [format!("Acknowledged({handle:?})")]);
+    assert_eq!(server.publish(topic, b"x", QoS::AtMostOnce, false).unwrap(), None);
+}
+
+// "eof_inside_packet"
+#[test]
+fn endings_are_told_apart() {
+    let ends = |bytes: &[u8]| {
+        let mut server = connected();
+        let mut events = serve(&mut server, bytes, T0);
+        server.handle_closed();
+        events.extend(std::iter::from_fn(|| server.poll_event()).map(|event| format!("{event:?}")));
+        events
+    };
+    assert_eq!(ends(&[]), ["Closed(Ended)"]);
+    assert_eq!(ends(&[0x32, 6, 0]), ["Closed(Truncated)"]);
+    assert_eq!(ends(&[0xE0, 0]), ["Closed(Disconnected)"]);
+}
+
+#[test]
+fn a_client_that_never_reads_is_dropped() {
+    let config = ServerConfig { max_transmit_buffer: 100, ..ServerConfig::default() };
+    let mut server = ServerConnection::new(&config, T0);
+    serve(&mut server, CONNECT, T0);
+    let events = serve(&mut server, &[0xC0, 0].repeat(1000), T0);
+    assert_eq!(events, ["Closed(SlowPeer)"]);
+    assert_eq!(sent(&mut server), b"");
+}
