@@ -1,0 +1,157 @@
+//! What a device is, and how that may change.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use zerotouch_credentials::{CertificateChain, PrivateKey, Signer};
+use zerotouch_dps::Assignment;
+
+/// Everything a device knows about who it is.
+///
+/// ```text
+///             Begin            Stage            Activate
+///   new key ────────▶ pending ────────▶ staged ────────▶ active ──(Activate)──▶ previous ──▶ gone
+///                       │                 │                 ▲                      │
+///            DiscardPending          DiscardStaged          └────── RollBack ──────┘
+/// ```
+///
+/// A key enters before the request for it leaves, and a chain never without its key.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// The hub the device was assigned to, if it ever was.
+    pub assignment: Option<Assignment>,
+    /// The key for which a certificate has been or is about to be requested.
+    pub pending: Option<Pending>,
+    /// Issued, and not yet accepted by a hub.
+    pub staged: Option<Arc<Generation>>,
+    /// What the device connects with.
+    pub active: Option<Arc<Generation>>,
+    /// What it connected with before, for going back.
+    pub previous: Option<Arc<Generation>>,
+    /// The number of the last generation that was staged, 0 before the first.
+    pub last_number: u64,
+}
+
+/// A key that waits for its certificate.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The key.
+    pub key: Arc<PrivateKey>,
+    /// The id under which the request was made, so that the same request can be made again.
+    pub request_id: String,
+}
+
+/// A key and the chain issued for it.
+#[derive(Debug)]
+pub struct Generation {
+    /// Counted from 1 in the order of issue; no number is used twice.
+    pub number: u64,
+    /// The key.
+    pub key: Arc<PrivateKey>,
+    /// Its chain, leaf first.
+    pub chain: CertificateChain,
+}
+
+/// A change of identity. Each is atomic: after a crash it has happened whole or not at all.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Change {
+    /// A new key, to be stored before the request for it leaves.
+    Begin {
+        /// The key.
+        key: Arc<PrivateKey>,
+        /// The id of the request that will be made for it.
+        request_id: String,
+    },
+    /// The pending key got its chain; it becomes the staged generation. A generation staged before
+    /// and never activated makes room.
+    Stage {
+        /// The accepted chain of the pending key.
+        chain: CertificateChain,
+        /// The assignment that came with it, if one did.
+        assignment: Option<Assignment>,
+    },
+    /// The device belongs to this hub.
+    Assign(Assignment),
+    /// A hub accepted the staged generation: it becomes active, and the active one previous.
+    Activate,
+    /// The active generation is refused: back to the previous one.
+    RollBack,
+    /// The staged generation is refused, or no longer wanted.
+    DiscardStaged,
+    /// The pending key is no longer wanted.
+    DiscardPending,
+    /// The device is nobody: every generation, the pending key and the assignment go.
+    Forget,
+}
+
+/// Why a change does not fit the identity. The identity is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A key is pending already: its request is resumed, or it is discarded first.
+    #[error("a key is already waiting for its certificate")]
+    AlreadyPending,
+    /// A chain, and no key it could belong to.
+    #[error("no key is waiting for a certificate")]
+    NothingPending,
+    /// A chain whose leaf is not for the pending key.
+    #[error("the chain is not for the pending key")]
+    KeyMismatch,
+    /// Nothing is staged.
+    #[error("no generation is staged")]
+    NothingStaged,
+    /// There is nothing to go back to.
+    #[error("there is no previous generation")]
+    NoPrevious,
+}
+
+impl Identity {
+    /// Applies `change`.
+    ///
+    /// Pure: a store applies it to a copy, makes the copy durable, and only then believes it.
+    pub fn apply(&mut self, change: &Change) -> Result<(), ModelError> {
+        match change {
+            Change::Begin { key, request_id } => {
+                if self.pending.is_some() {
+                    return Err(ModelError::AlreadyPending);
+                }
+                self.pending =
+                    Some(Pending { key: Arc::clone(key), request_id: request_id.clone() });
+            }
+            Change::Stage { chain, assignment } => {
+                let pending = self.pending.as_ref().ok_or(ModelError::NothingPending)?;
+                if chain.leaf().public_key() != pending.key.public_key() {
+                    return Err(ModelError::KeyMismatch);
+                }
+                let key = Arc::clone(&pending.key);
+                let number = self.last_number + 1;
+                self.staged = Some(Arc::new(Generation { number, key, chain: chain.clone() }));
+                self.last_number = number;
+                self.pending = None;
+                if assignment.is_some() {
+                    self.assignment.clone_from(assignment);
+                }
+            }
+            Change::Assign(assignment) => self.assignment = Some(assignment.clone()),
+            Change::Activate => {
+                let staged = self.staged.take().ok_or(ModelError::NothingStaged)?;
+                // The first activation after a corruption has no active one; what is previous stays.
+                if let Some(active) = self.active.replace(staged) {
+                    self.previous = Some(active);
+                }
+            }
+            Change::RollBack => {
+                self.active = Some(self.previous.take().ok_or(ModelError::NoPrevious)?);
+            }
+            Change::DiscardStaged => {
+                self.staged.take().ok_or(ModelError::NothingStaged)?;
+            }
+            Change::DiscardPending => {
+                self.pending.take().ok_or(ModelError::NothingPending)?;
+            }
+            Change::Forget => *self = Self { last_number: self.last_number, ..Self::default() },
+        }
+        Ok(())
+    }
+}
