@@ -152,7 +152,7 @@ impl CertificateChain {
         check_newer(&path.certificates[0], policy)?;
 
         note_path(&path, &received, policy, &mut notes);
-        let chain = Self::from_ordered(path.certificates).ok_or(ChainError::NoChain)?;
+        let chain = Self::new(path.certificates).ok_or(ChainError::NoChain)?;
         Ok(Accepted { chain, notes })
     }
 }

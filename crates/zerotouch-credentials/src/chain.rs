@@ -43,7 +43,8 @@ pub enum PemError {
 }
 
 impl CertificateChain {
-    pub(crate) fn from_ordered(certificates: Vec<Certificate>) -> Option<Self> {
+    /// A chain of certificates that stand leaf first; `None` without any. Nothing is checked.
+    pub fn new(certificates: Vec<Certificate>) -> Option<Self> {
         (!certificates.is_empty()).then_some(Self(certificates))
     }
 
@@ -58,7 +59,7 @@ impl CertificateChain {
                 .map_err(|reason| PemError::Certificate { index, reason })?;
             certificates.push(certificate);
         }
-        Self::from_ordered(certificates).ok_or(PemError::NoCertificate)
+        Self::new(certificates).ok_or(PemError::NoCertificate)
     }
 
     /// The chain as `CERTIFICATE` blocks, leaf first.

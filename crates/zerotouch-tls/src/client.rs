@@ -1,0 +1,117 @@
+//! The client's side of every connection.
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use zerotouch_credentials::{CertificateChain, Signer};
+
+use crate::roots::{Roots, RootsError};
+use crate::signing::IdentityKey;
+
+/// Makes rustls configurations that differ in the identity they present and share all else: the
+/// provider, and the roots, which are read and parsed once.
+///
+/// Every configuration speaks TLS 1.2 and 1.3, checks the server's chain and name, sends SNI and
+/// offers no ALPN protocol. There is no way to switch a check off.
+#[derive(Clone, Debug)]
+pub struct TlsClient {
+    provider: Arc<CryptoProvider>,
+    roots: Arc<RootCertStore>,
+    resumption: bool,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsConfigError {
+    /// There is nobody to believe.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    /// The chain's leaf is for another key than the signer's.
+    #[error("the certificate is for another key than the one given with it")]
+    KeyMismatch,
+    /// The crypto provider offers no cipher suite for TLS 1.2 or 1.3.
+    #[error("the crypto provider cannot speak TLS 1.2 and 1.3: {0}")]
+    Provider(rustls::Error),
+}
+
+impl TlsClient {
+    /// Reads `roots` and uses the provider of the enabled feature: ring if that is on, whatever
+    /// else is.
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    pub fn new(roots: &Roots) -> Result<Self, TlsConfigError> {
+        #[cfg(feature = "ring")]
+        let provider = rustls::crypto::ring::default_provider();
+        #[cfg(not(feature = "ring"))]
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        Self::with_provider(Arc::new(provider), roots)
+    }
+
+    /// Reads `roots` and uses the caller's provider.
+    pub fn with_provider(
+        provider: Arc<CryptoProvider>,
+        roots: &Roots,
+    ) -> Result<Self, TlsConfigError> {
+        Ok(Self { provider, roots: Arc::new(roots.load()?), resumption: true })
+    }
+
+    /// Whether reconnections may resume the session (tickets, kept in memory by the configuration).
+    /// They may by default.
+    #[must_use]
+    pub const fn resumption(mut self, resumption: bool) -> Self {
+        self.resumption = resumption;
+        self
+    }
+
+    /// A configuration that presents `identity` if the server asks for one: the leaf and its
+    /// intermediates, without the root. `None` presents nothing.
+    pub fn config(
+        &self,
+        identity: Option<(Arc<dyn Signer>, &CertificateChain)>,
+    ) -> Result<Arc<ClientConfig>, TlsConfigError> {
+        // Never the process-wide default provider: two crates enabling two of them make that panic.
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(TlsConfigError::Provider)?
+            .with_root_certificates(Arc::clone(&self.roots));
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((signer, chain)) => {
+                let key = certified_key(signer, chain)?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
+            }
+        };
+        if !self.resumption {
+            config.resumption = Resumption::disabled();
+        }
+        Ok(Arc::new(config))
+    }
+}
+
+/// One configuration for a caller that needs no second: [`TlsClient::new`] and
+/// [`TlsClient::config`].
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+pub fn client_config(
+    roots: &Roots,
+    identity: Option<(Arc<dyn Signer>, &CertificateChain)>,
+) -> Result<Arc<ClientConfig>, TlsConfigError> {
+    TlsClient::new(roots)?.config(identity)
+}
+
+fn certified_key(
+    signer: Arc<dyn Signer>,
+    chain: &CertificateChain,
+) -> Result<CertifiedKey, TlsConfigError> {
+    if chain.leaf().public_key() != signer.public_key() {
+        return Err(TlsConfigError::KeyMismatch);
+    }
+    let certificates = std::iter::once(chain.leaf())
+        .chain(chain.intermediates())
+        .map(|certificate| CertificateDer::from(certificate.as_der().to_vec()))
+        .collect();
+    Ok(CertifiedKey::new(certificates, Arc::new(IdentityKey(signer))))
+}
