@@ -5,10 +5,11 @@
 //! first byte is written.
 
 mod sink;
-mod write;
+pub(crate) mod write;
 
 use self::sink::SliceSink;
-use crate::packet::{Connect, Packet, Publish};
+use crate::decode::Field;
+use crate::packet::{Connect, Entries, Packet, Publish};
 use crate::scan;
 
 /// The largest remaining length: four bytes of seven bits (section 2.2.3).
@@ -33,7 +34,7 @@ pub enum EncodeError {
     #[error("the {field} has {length} bytes, the most is 65535 [section 1.5.3]")]
     FieldTooLong {
         /// Which.
-        field: crate::Field,
+        field: Field,
         /// Its length in bytes.
         length: usize,
     },
@@ -41,7 +42,7 @@ pub enum EncodeError {
     #[error("the {field} contains U+0000 [MQTT-1.5.3-2]")]
     NulCharacter {
         /// Which.
-        field: crate::Field,
+        field: Field,
     },
     /// An empty client identifier without `clean_session`.
     #[error("an empty client identifier needs a clean session [MQTT-3.1.3-7]")]
@@ -154,11 +155,21 @@ fn remaining_length(packet: &Packet<'_>) -> Result<u32, EncodeError> {
         Packet::PingReq | Packet::PingResp | Packet::Disconnect => Ok(0),
         Packet::Connect(connect) => connect_length(connect),
         Packet::Subscribe(subscribe) => limited(
-            2 + subscribe.filters.iter().map(|(f, _)| f.as_str().len() as u64 + 3).sum::<u64>(),
+            2 + match subscribe.filters.0 {
+                Entries::Wire { bytes, .. } => bytes.len() as u64,
+                Entries::Slice(list) => {
+                    list.iter().map(|(filter, _)| 3 + filter.as_str().len() as u64).sum()
+                }
+            },
         ),
         Packet::SubAck(suback) => limited(2 + suback.return_codes.len() as u64),
         Packet::Unsubscribe(unsubscribe) => limited(
-            2 + unsubscribe.filters.iter().map(|f| f.as_str().len() as u64 + 2).sum::<u64>(),
+            2 + match unsubscribe.filters.0 {
+                Entries::Wire { bytes, .. } => bytes.len() as u64,
+                Entries::Slice(list) => {
+                    list.iter().map(|filter| 2 + filter.as_str().len() as u64).sum()
+                }
+            },
         ),
     }
 }
@@ -178,8 +189,6 @@ fn publish_length(publish: &Publish<'_>) -> Result<u32, EncodeError> {
 }
 
 fn connect_length(connect: &Connect<'_>) -> Result<u32, EncodeError> {
-    use crate::Field;
-
     if connect.client_id.is_empty() && !connect.clean_session {
         return Err(EncodeError::EmptyClientId);
     }
@@ -197,14 +206,14 @@ fn connect_length(connect: &Connect<'_>) -> Result<u32, EncodeError> {
     limited(length)
 }
 
-fn text_length(text: &str, field: crate::Field) -> Result<u64, EncodeError> {
+fn text_length(text: &str, field: Field) -> Result<u64, EncodeError> {
     if scan::has_nul(text.as_bytes()) {
         return Err(EncodeError::NulCharacter { field });
     }
     field_length(text.as_bytes(), field)
 }
 
-fn field_length(bytes: &[u8], field: crate::Field) -> Result<u64, EncodeError> {
+fn field_length(bytes: &[u8], field: Field) -> Result<u64, EncodeError> {
     if bytes.len() > MAX_FIELD_LEN {
         return Err(EncodeError::FieldTooLong { field, length: bytes.len() });
     }

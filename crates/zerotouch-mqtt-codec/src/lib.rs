@@ -13,6 +13,8 @@ mod decode;
 mod encode;
 #[cfg(feature = "alloc")]
 mod framer;
+#[cfg(feature = "bytes")]
+pub mod owned;
 mod packet;
 mod scan;
 mod topic;

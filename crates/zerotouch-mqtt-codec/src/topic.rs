@@ -75,6 +75,12 @@ impl<'a> TopicName<'a> {
         Ok(Self(name))
     }
 
+    /// A name that was checked before and kept as its bytes.
+    #[cfg(feature = "bytes")]
+    pub(crate) const fn checked_before(name: &'a str) -> Self {
+        Self(name)
+    }
+
     /// The name as text.
     #[inline]
     pub const fn as_str(self) -> &'a str {

@@ -230,7 +230,6 @@ impl DecodeErrorKind {
             Self::WillRetainWithoutWill => "[MQTT-3.1.2-15]",
             Self::InvalidWillQoS => "[MQTT-3.1.2-14]",
             Self::PasswordWithoutUserName => "[MQTT-3.1.2-22]",
-            Self::IllFormedUtf8(Field::ClientId) => "[MQTT-3.1.3-4]",
             Self::IllFormedUtf8(_) => "[MQTT-1.5.3-1]",
             Self::NulCharacter(_) => "[MQTT-1.5.3-2]",
             Self::EmptyTopic(_) => "[MQTT-4.7.3-1]",

@@ -2,7 +2,8 @@
 
 use super::sink::Sink;
 use crate::packet::{
-    ConnAck, Connect, Delivery, Packet, PacketType, Publish, SubAck, Subscribe, Unsubscribe,
+    ConnAck, Connect, Delivery, Entries, Packet, PacketType, Publish, SubAck, SubAckReturnCodes,
+    Subscribe, Subscriptions, TopicFilters, Unsubscribe,
 };
 use crate::types::PacketIdentifier;
 
@@ -89,23 +90,56 @@ fn connect<S: Sink>(packet: &Connect<'_>, remaining: u32, sink: &mut S) {
 
 fn subscribe<S: Sink>(packet: &Subscribe<'_>, remaining: u32, sink: &mut S) {
     begin(first_byte(PacketType::Subscribe), remaining, packet.id.get().to_be_bytes(), sink);
-    for (filter, qos) in packet.filters.iter() {
-        field(filter.as_str().as_bytes(), sink);
-        sink.array([qos as u8]);
-    }
+    subscriptions(&packet.filters, sink);
 }
 
 fn suback<S: Sink>(packet: &SubAck<'_>, remaining: u32, sink: &mut S) {
     begin(first_byte(PacketType::SubAck), remaining, packet.id.get().to_be_bytes(), sink);
-    for code in packet.return_codes.iter() {
-        sink.array([code.into()]);
-    }
+    return_codes(&packet.return_codes, sink);
 }
 
 fn unsubscribe<S: Sink>(packet: &Unsubscribe<'_>, remaining: u32, sink: &mut S) {
     begin(first_byte(PacketType::Unsubscribe), remaining, packet.id.get().to_be_bytes(), sink);
-    for filter in packet.filters.iter() {
-        field(filter.as_str().as_bytes(), sink);
+    topic_filters(&packet.filters, sink);
+}
+
+/// Writes the payload of a SUBSCRIBE. A list that was decoded is in wire form already.
+#[inline]
+pub(crate) fn subscriptions<S: Sink>(list: &Subscriptions<'_>, sink: &mut S) {
+    match list.0 {
+        Entries::Wire { bytes, .. } => sink.bytes(bytes),
+        Entries::Slice(entries) => {
+            for (filter, qos) in entries {
+                field(filter.as_str().as_bytes(), sink);
+                sink.array([*qos as u8]);
+            }
+        }
+    }
+}
+
+/// Writes the payload of a SUBACK.
+#[inline]
+pub(crate) fn return_codes<S: Sink>(list: &SubAckReturnCodes<'_>, sink: &mut S) {
+    match list.0 {
+        Entries::Wire { bytes, .. } => sink.bytes(bytes),
+        Entries::Slice(codes) => {
+            for code in codes {
+                sink.array([u8::from(*code)]);
+            }
+        }
+    }
+}
+
+/// Writes the payload of an UNSUBSCRIBE.
+#[inline]
+pub(crate) fn topic_filters<S: Sink>(list: &TopicFilters<'_>, sink: &mut S) {
+    match list.0 {
+        Entries::Wire { bytes, .. } => sink.bytes(bytes),
+        Entries::Slice(filters) => {
+            for filter in filters {
+                field(filter.as_str().as_bytes(), sink);
+            }
+        }
     }
 }
 

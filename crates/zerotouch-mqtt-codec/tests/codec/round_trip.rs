@@ -1,0 +1,157 @@
+//! Any packet to bytes and back.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use zerotouch_mqtt_codec::{
+    Connect, Decoded, Decoder, Delivery, EncodeError, Field, Framer, Login, Packet, Publish,
+    TopicName, Will, decode,
+};
+
+use crate::arbitrary::parts;
+use crate::{accept, encoded};
+
+proptest! {
+    /// A packet is what it was, after every way of encoding it.
+    #[test]
+    fn any_packet_is_the_same_after_encoding_and_decoding(parts in parts()) {
+        parts.with_packet(|packet| {
+            let bytes = encoded(packet);
+            assert_eq!(accept(&bytes), *packet);
+            // And from its decoded form, whose lists are wire bytes rather than slices.
+            assert_eq!(encoded(&accept(&bytes)), bytes);
+        });
+    }
+
+    /// A stream of packets in pieces of any size is those packets.
+    #[test]
+    fn any_stream_in_any_pieces_is_its_packets(
+        packets in vec(parts(), 1..8),
+        sizes in vec(1_usize..400, 1..20),
+    ) {
+        let stream: Vec<Vec<u8>> = packets.iter().map(|parts| parts.with_packet(encoded)).collect();
+        let bytes = stream.concat();
+        let (mut framer, mut found, mut rest) = (Framer::new(Decoder::new()), Vec::new(), &bytes[..]);
+        for size in sizes.iter().cycle() {
+            let (mut piece, behind) = rest.split_at(rest.len().min(*size));
+            while let Some(packet) = framer.next_packet(&mut piece).unwrap() {
+                found.push(encoded(&packet));
+            }
+            rest = behind;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(found, stream);
+        prop_assert!(!framer.is_mid_packet());
+    }
+
+    /// No bytes make the decoder panic, and what it accepts is within them.
+    #[test]
+    fn any_bytes_are_judged(bytes in vec(any::<u8>(), 0..60)) {
+        match decode(&bytes) {
+            Ok(Decoded::Complete { used, .. }) => prop_assert!((2..=bytes.len()).contains(&used)),
+            Ok(Decoded::Incomplete { needed }) => prop_assert!(needed > 0),
+            Err(error) => prop_assert!(error.offset() <= bytes.len()),
+        }
+    }
+}
+
+fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Packet<'a> {
+    let topic = TopicName::new(topic).unwrap();
+    Packet::from(Publish { topic, payload, retain: false, delivery: Delivery::AtMostOnce })
+}
+
+/// Where the remaining length takes another byte (Table 2.4).
+#[test]
+fn remaining_lengths_around_each_limit() {
+    let payload = vec![7; 2_097_160];
+    for (remaining, header) in [
+        (127, "30 7f"),
+        (128, "30 80 01"),
+        (16_383, "30 ff 7f"),
+        (16_384, "30 80 80 01"),
+        (2_097_151, "30 ff ff 7f"),
+        (2_097_152, "30 80 80 80 01"),
+    ] {
+        let packet = publish("a", &payload[..remaining - 3]);
+        let bytes = encoded(&packet);
+        let header = crate::hex(header);
+        assert!(bytes.starts_with(&header), "{remaining}");
+        assert_eq!(bytes.len(), header.len() + remaining);
+        assert_eq!(accept(&bytes), packet);
+    }
+}
+
+/// The largest packet there is, and one byte more.
+#[test]
+fn the_largest_packet_is_encoded_and_the_next_refused() {
+    let payload = vec![0; 268_435_455 - 3 + 1];
+    let most = publish("a", &payload[1..]);
+    assert_eq!(most.encoded_len(), Ok(268_435_460));
+    let Packet::Publish(publish_most) = most else { unreachable!() };
+    let mut header = Vec::new();
+    assert_eq!(publish_most.encode_header_to(&mut header), Ok(8));
+    assert_eq!(header, b"\x30\xff\xff\xff\x7f\x00\x01a");
+
+    let mut out = Vec::new();
+    let error = EncodeError::PacketTooLarge { length: 268_435_456 };
+    assert_eq!(publish("a", &payload).encode_to(&mut out), Err(error));
+    assert_eq!(publish("a", &payload).encode(&mut [0; 16]), Err(error));
+    assert!(out.is_empty(), "something was written");
+}
+
+/// What the types of a CONNECT cannot rule out is an error, never wrong bytes: a length that would be
+/// cut to 16 bits, U+0000, a nameless session to be resumed.
+#[test]
+fn a_connect_that_cannot_be_written_is_an_error() {
+    let long = "x".repeat(65_536);
+    let will = |message| Will {
+        topic: TopicName::new("w").unwrap(),
+        message,
+        qos: zerotouch_mqtt_codec::QoS::AtMostOnce,
+        retain: false,
+    };
+    let good =
+        Connect { client_id: "c", clean_session: false, keep_alive: 1, will: None, login: None };
+    let login = |username, password| Some(Login { username, password });
+    let too_long = |field| EncodeError::FieldTooLong { field, length: 65_536 };
+    for (connect, expected) in [
+        (Connect { client_id: &long, ..good }, too_long(Field::ClientId)),
+        (Connect { will: Some(will(long.as_bytes())), ..good }, too_long(Field::WillMessage)),
+        (Connect { login: login(&long, None), ..good }, too_long(Field::UserName)),
+        (Connect { login: login("u", Some(long.as_bytes())), ..good }, too_long(Field::Password)),
+        (
+            Connect { client_id: "a\0", ..good },
+            EncodeError::NulCharacter { field: Field::ClientId },
+        ),
+        (
+            Connect { login: login("\0", None), ..good },
+            EncodeError::NulCharacter { field: Field::UserName },
+        ),
+        (Connect { client_id: "", ..good }, EncodeError::EmptyClientId),
+    ] {
+        let mut out = Vec::new();
+        assert_eq!(Packet::from(connect).encode_to(&mut out), Err(expected));
+        assert_eq!(Packet::from(connect).encoded_len(), Err(expected));
+        assert!(out.is_empty(), "something was written");
+    }
+    // One byte less is fine everywhere.
+    let most = &long[1..];
+    let connect = Connect {
+        client_id: most,
+        will: Some(will(most.as_bytes())),
+        login: login(most, Some(most.as_bytes())),
+        ..good
+    };
+    let packet = Packet::from(connect);
+    assert_eq!(accept(&encoded(&packet)), packet);
+}
+
+/// A short output is told how much it lacks, and is left as it was.
+#[test]
+fn a_short_output_is_left_alone() {
+    let mut out = [0xAA; 3];
+    let error = EncodeError::BufferTooSmall { needed: 5, available: 3 };
+    assert_eq!(publish("a", b"").encode(&mut out), Err(error));
+    assert_eq!(out, [0xAA; 3]);
+}
