@@ -21,6 +21,11 @@ impl<'a> PropertyBag<'a> {
         Self(text.strip_prefix('?').unwrap_or(text))
     }
 
+    /// The bag as written.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
     /// The value of the first member called `name`, unless it is null.
     ///
     /// Names are compared after decoding a leading `%24` to `$`, as some clients write `%24.mid`.

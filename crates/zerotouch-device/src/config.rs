@@ -1,0 +1,220 @@
+//! What a device is told before it starts.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use zerotouch_credentials::{KeyAlgorithm, SymmetricKey};
+use zerotouch_dps::{GLOBAL_HOST, IdScope, RegistrationId};
+use zerotouch_hub::{DEFAULT_API_VERSION, RenewalConfig};
+use zerotouch_mqtt_session::ClientConfig;
+
+use crate::TlsIdentity;
+
+/// MQTT over TLS.
+const MQTTS_PORT: u16 = 8883;
+
+/// How the device proves itself to the provisioning service.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Attestation {
+    /// An individual key, or one derived from a group's key for this registration id.
+    SymmetricKey(SymmetricKey),
+    /// A certificate from the factory, shown in the TLS handshake.
+    X509(TlsIdentity),
+}
+
+/// Everything a device is told. Public members have the defaults that [`Config::new`] states.
+#[derive(Debug)]
+pub struct Config {
+    /// Host of the provisioning service; default [`GLOBAL_HOST`].
+    pub provisioning_host: String,
+    /// Its port; default 8883.
+    pub provisioning_port: u16,
+    /// Who registers where, and in which api-version.
+    pub registration: zerotouch_dps::Config,
+    /// The bootstrap credential.
+    pub attestation: Attestation,
+    /// The algorithm of new keys; default ECDSA on P-384, which every policy accepts.
+    pub key_algorithm: KeyAlgorithm,
+    /// About hubs.
+    pub hub: HubPolicy,
+    /// About trying again.
+    pub retry: RetryPolicy,
+    /// About renewal.
+    pub renewal: RenewalConfig,
+    /// Limits of the MQTT client.
+    pub mqtt: ClientConfig,
+    /// How long name resolution, TCP and TLS may take together; default 60 s.
+    pub dial_timeout: Duration,
+    /// How long a subscription that is waited for may take; default 60 s.
+    pub subscribe_timeout: Duration,
+    /// How long a farewell, and messages in flight before a change of certificate, may take;
+    /// default 10 s.
+    pub close_timeout: Duration,
+    /// For how long a SAS token is valid; default 1 h.
+    pub sas_lifetime: Duration,
+}
+
+impl Config {
+    /// The defaults for this device.
+    pub fn new(
+        id_scope: IdScope,
+        registration_id: RegistrationId,
+        attestation: Attestation,
+    ) -> Self {
+        Self {
+            provisioning_host: GLOBAL_HOST.to_owned(),
+            provisioning_port: MQTTS_PORT,
+            registration: zerotouch_dps::Config::new(id_scope, registration_id),
+            attestation,
+            key_algorithm: KeyAlgorithm::EcdsaP384,
+            hub: HubPolicy::default(),
+            retry: RetryPolicy::default(),
+            renewal: RenewalConfig::default(),
+            mqtt: ClientConfig::default(),
+            dial_timeout: Duration::from_secs(60),
+            subscribe_timeout: Duration::from_secs(60),
+            close_timeout: Duration::from_secs(10),
+            sas_lifetime: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// What a device holds of hubs.
+#[derive(Clone, Debug)]
+pub struct HubPolicy {
+    /// The port of every hub; default 8883.
+    pub port: u16,
+    /// Which hubs an assignment may name; default the vendor's clouds.
+    pub hosts: HubHosts,
+    /// Default the first that renews certificates. Nothing is derived from the text.
+    pub api_version: String,
+    /// Seconds of silence after which the device pings; default 240, at most 1177 are useful (the
+    /// hub's ceiling).
+    pub keep_alive: u16,
+}
+
+impl Default for HubPolicy {
+    fn default() -> Self {
+        Self {
+            port: MQTTS_PORT,
+            hosts: HubHosts::default(),
+            api_version: DEFAULT_API_VERSION.to_owned(),
+            keep_alive: 240,
+        }
+    }
+}
+
+/// The hosts a device may be sent to. The assignment decides where credentials and telemetry go, so a
+/// service that was taken over, or a mistake, must not send them anywhere.
+#[derive(Clone, Debug)]
+pub struct HubHosts(Vec<String>);
+
+impl HubHosts {
+    /// Entries that begin with a dot allow every name below them, others themselves alone.
+    pub fn new(entries: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self(entries.into_iter().map(|entry| entry.into().to_ascii_lowercase()).collect())
+    }
+
+    /// Adds an entry.
+    pub fn allow(&mut self, entry: &str) {
+        self.0.push(entry.to_ascii_lowercase());
+    }
+
+    /// Is `host` a host name, or an address, that an entry allows?
+    pub fn allows(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        let well_formed = !host.is_empty()
+            && !host.starts_with(['.', '-'])
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'));
+        well_formed
+            && self.0.iter().any(|entry| match entry.strip_prefix('.') {
+                Some(_) => host.len() > entry.len() && host.ends_with(entry.as_str()),
+                None => host == *entry,
+            })
+    }
+}
+
+impl Default for HubHosts {
+    /// The public cloud and its sovereign siblings.
+    fn default() -> Self {
+        Self::new(vec![".azure-devices.net", ".azure-devices.us", ".azure-devices.cn"])
+    }
+}
+
+/// One ladder of delays: full jitter, uniform between zero and `initial` doubled with each failure up
+/// to `cap`, above whatever delay the service asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The first delay's upper end.
+    pub initial: Duration,
+    /// The last delay's upper end.
+    pub cap: Duration,
+}
+
+/// About trying again. Three ladders, because three things fail apart: the provisioning service, the
+/// hub, and the belief that a credential is good.
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    /// Default 1 s to 60 s.
+    pub dps: Backoff,
+    /// Default 1 s to 60 s.
+    pub hub: Backoff,
+    /// For refused credentials and what only a person can mend; default 5 min to 1 h.
+    pub identity: Backoff,
+    /// How many failures in a row end the device's efforts; default none, it tries for ever.
+    pub max_attempts: Option<NonZeroU32>,
+    /// After how many refusals of its certificate in a row the device provisions anew; default 3.
+    pub refusals_before_provisioning: u32,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        let network = Backoff { initial: Duration::from_secs(1), cap: Duration::from_secs(60) };
+        let identity =
+            Backoff { initial: Duration::from_secs(300), cap: Duration::from_secs(3600) };
+        Self {
+            dps: network,
+            hub: network,
+            identity,
+            max_attempts: None,
+            refusals_before_provisioning: 3,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The assignment decides where credentials go.
+    #[test]
+    fn hubs_are_matched_whole() {
+        let mut hosts = HubHosts::default();
+        for good in
+            ["contoso.azure-devices.net", "CONTOSO.Azure-Devices.NET", "a.b.azure-devices.cn"]
+        {
+            assert!(hosts.allows(good), "{good}");
+        }
+        for bad in [
+            "",
+            "azure-devices.net",
+            ".azure-devices.net",
+            "evilazure-devices.net",
+            "x.azure-devices.net.evil.org",
+            "evil.org/.azure-devices.net",
+            "evil.org#.azure-devices.net",
+            "a b.azure-devices.net",
+            "localhost",
+            "-x.azure-devices.net",
+        ] {
+            assert!(!hosts.allows(bad), "{bad}");
+        }
+        hosts.allow("localhost");
+        assert!(hosts.allows("LOCALHOST") && !hosts.allows("a.localhost"));
+    }
+}

@@ -1,0 +1,395 @@
+//! The lifecycle.
+//!
+//! | phase | input | next |
+//! |---|---|---|
+//! | `Idle` | `start` | `Ready` |
+//! | `Ready` | nothing is being stored | by the identity: a session with the hub, a new key (`Store`), or a session with DPS |
+//! | `Dps` | assigned, chain accepted | `Store(Stage)`, `Leaving`, then `Ready` |
+//! | `Hub` | accepted with a staged certificate | `Store(Activate)` |
+//! | | renewed | `Store(Stage)`; once nothing is in flight `Leaving`, then `Ready` |
+//! | | a staged certificate is refused | `Store(DiscardStaged)`, `Waiting` |
+//! | `Dps`, `Hub` | any failure | `Waiting` on a ladder, or `Stopped` |
+//! | `Waiting` | its instant | `Ready` |
+//! | `Leaving` | transmitted, or its deadline | `HangUp`, then `Ready` or `Stopped` |
+//! | any | `close` | `Leaving`, then `Stopped` |
+//!
+//! One change of identity is stored at a time, and nothing that depends on it happens before the
+//! driver has answered.
+
+mod ending;
+mod steer;
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::mem;
+
+use rand_core::CryptoRng;
+use thiserror::Error;
+use zerotouch_hub::Telemetry;
+use zerotouch_hub::wire::MAX_TELEMETRY_LENGTH;
+use zerotouch_mqtt_session::PublishError;
+use zerotouch_store::{Change, Identity, StoreError};
+use zerotouch_time::{Instant, Now};
+
+use crate::backoff::Ladder;
+use crate::hub::{HubSession, Renewing};
+use crate::link::{Link, LinkStep};
+use crate::provision::DpsSession;
+use crate::{
+    Action, Config, ConnectionId, Event, Failure, Scope, TelemetryHandle, TransportFailure,
+};
+
+/// Where a device is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// Not started.
+    Idle,
+    /// Waiting for the store.
+    Storing,
+    /// At the provisioning service.
+    Provisioning,
+    /// On the way to the hub.
+    Connecting,
+    /// At the hub.
+    Connected,
+    /// A failure is being waited out.
+    Waiting {
+        /// Which service failed.
+        scope: Scope,
+        /// When the next attempt is due.
+        until: Instant,
+    },
+    /// Saying goodbye.
+    Closing,
+    /// Ended.
+    Stopped,
+}
+
+/// Why telemetry was not taken. Nothing has been sent.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// There is no hub at the other end now.
+    #[error("not connected to the hub")]
+    NotConnected,
+    /// The hub takes no message as large.
+    #[error("the message has {length} bytes, the hub takes {MAX_TELEMETRY_LENGTH}")]
+    TooLarge {
+        /// Its length.
+        length: usize,
+    },
+    /// The MQTT client is at a limit.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// Why a renewal was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RenewError {
+    /// There is no hub at the other end now.
+    #[error("not connected to the hub")]
+    NotConnected,
+    /// A renewal is under way: the service takes one at a time.
+    #[error("a renewal is under way already")]
+    Busy,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Ready,
+    Waiting { scope: Scope, until: Instant },
+    Dps(DpsSession),
+    Hub(HubSession),
+    Leaving { link: Link, deadline: Instant, then: Then },
+    Stopped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Proceed,
+    Stop,
+}
+
+/// One device.
+///
+/// `R` is the device's own random number generator, seeded by its maker: keys come from it.
+#[derive(Debug)]
+pub struct Device<R> {
+    config: Config,
+    identity: Identity,
+    rng: R,
+    phase: Phase,
+    /// The change that the driver is storing.
+    storing: Option<Change>,
+    /// The active certificate was refused too often: ask DPS before it is shown again.
+    reprovision: bool,
+    refusals: u32,
+    attempts: u32,
+    dps_ladder: Ladder,
+    hub_ladder: Ladder,
+    identity_ladder: Ladder,
+    last_connection: u64,
+    last_telemetry: u64,
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+}
+
+/// Commands of the application.
+impl<R: CryptoRng> Device<R> {
+    /// A device with the identity that its store holds.
+    pub fn new(config: Config, identity: Identity, rng: R) -> Self {
+        Self {
+            config,
+            identity,
+            rng,
+            phase: Phase::Idle,
+            storing: None,
+            reprovision: false,
+            refusals: 0,
+            attempts: 0,
+            dps_ladder: Ladder::default(),
+            hub_ladder: Ladder::default(),
+            identity_ladder: Ladder::default(),
+            last_connection: 0,
+            last_telemetry: 0,
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Begins to live. A second call does nothing.
+    pub fn start(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Idle) {
+            self.phase = Phase::Ready;
+            self.proceed(now);
+        }
+    }
+
+    /// Sends telemetry at `QoS` 1; [`Event::TelemetryAcknowledged`] or [`Event::TelemetryLost`] follows.
+    pub fn send_telemetry(
+        &mut self,
+        telemetry: &Telemetry,
+        now: Now,
+    ) -> Result<TelemetryHandle, SendError> {
+        let session = match &mut self.phase {
+            // While a change of certificate waits for what is in flight, nothing is added to it.
+            Phase::Hub(session)
+                if session.link.is_up()
+                    && !matches!(session.renewal, Renewing::Switching { .. }) =>
+            {
+                session
+            }
+            _ => return Err(SendError::NotConnected),
+        };
+        let length = telemetry.payload.len();
+        if length > MAX_TELEMETRY_LENGTH {
+            return Err(SendError::TooLarge { length });
+        }
+        let handle = TelemetryHandle(self.last_telemetry + 1);
+        session.send_telemetry(telemetry, handle, now.monotonic)?;
+        self.last_telemetry = handle.0;
+        Ok(handle)
+    }
+
+    /// Renews the certificate now: [`Event::RenewalRequested`], then either
+    /// [`Event::CertificateIssued`] and a new connection, or [`Event::RenewalFailed`].
+    pub fn renew(&mut self, now: Now) -> Result<(), RenewError> {
+        let Phase::Hub(session) = &mut self.phase else { return Err(RenewError::NotConnected) };
+        if !session.link.is_up() {
+            return Err(RenewError::NotConnected);
+        }
+        if !matches!(session.renewal, Renewing::No) || self.storing.is_some() {
+            return Err(RenewError::Busy);
+        }
+        if self.identity.pending.is_some() {
+            self.request_renewal(now);
+        } else {
+            session.renewal = Renewing::StoringKey;
+            if let Err(failure) = self.create_key() {
+                self.fail_renewal(failure.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says goodbye and ends; [`Event::Stopped`] follows.
+    pub fn close(&mut self, now: Now) {
+        self.leave(Then::Stop, now.monotonic);
+    }
+
+    /// Where the device is in its life.
+    pub fn state(&self) -> State {
+        match &self.phase {
+            Phase::Idle => State::Idle,
+            Phase::Ready => State::Storing,
+            Phase::Waiting { scope, until } => State::Waiting { scope: *scope, until: *until },
+            Phase::Dps(_) => State::Provisioning,
+            Phase::Hub(session) if session.link.is_up() => State::Connected,
+            Phase::Hub(_) => State::Connecting,
+            Phase::Leaving { .. } => State::Closing,
+            Phase::Stopped => State::Stopped,
+        }
+    }
+
+    /// Who the device is, as far as the store has confirmed.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+/// Answers of the driver.
+impl<R: CryptoRng> Device<R> {
+    /// The dial succeeded: TLS stands, and bytes flow.
+    pub fn handle_dialled(&mut self, connection: ConnectionId, now: Now) {
+        let connected = match &mut self.phase {
+            Phase::Dps(session) if awaits(&session.link, connection) => {
+                session.handle_dialled(&self.config, now)
+            }
+            Phase::Hub(session) if awaits(&session.link, connection) => {
+                session.handle_dialled(&self.config, now.monotonic)
+            }
+            // The engine has given this dial up, and has said so.
+            _ => return,
+        };
+        if let Err(failure) = connected {
+            self.fail(failure, now);
+        }
+    }
+
+    /// The dial failed.
+    pub fn handle_dial_failed(
+        &mut self,
+        connection: ConnectionId,
+        failure: TransportFailure,
+        now: Now,
+    ) {
+        if self.link().is_some_and(|link| awaits(link, connection)) {
+            self.fail_dead(failure.into(), now);
+        }
+    }
+
+    /// Bytes arrived.
+    pub fn handle_bytes(&mut self, connection: ConnectionId, mut bytes: &[u8], now: Now) {
+        while self.link().is_some_and(|link| link.connection == connection) {
+            let monotonic = now.monotonic;
+            let handled = match &mut self.phase {
+                Phase::Dps(session) => session
+                    .handle_bytes(&mut bytes, monotonic, &mut self.rng)
+                    .map(|step| self.after_dps(step, now)),
+                Phase::Hub(session) => session
+                    .handle_bytes(&mut bytes, monotonic)
+                    .map(|step| self.after_hub(step, now)),
+                _ => None,
+            };
+            if handled.is_none() {
+                break;
+            }
+            self.settle(now);
+        }
+    }
+
+    /// The connection ended.
+    pub fn handle_disconnected(
+        &mut self,
+        connection: ConnectionId,
+        failure: TransportFailure,
+        now: Now,
+    ) {
+        let Some(link) = self.link_mut().filter(|link| link.connection == connection) else {
+            return;
+        };
+        // MQTT knows more of an ending than the socket does, unless TLS said why.
+        let failure = if matches!(failure, TransportFailure::Closed) {
+            link.mqtt.handle_closed();
+            let mut ended = core::iter::from_fn(|| link.poll_step(now.monotonic));
+            ended.find_map(|step| match step {
+                LinkStep::Failed(failure) => Some(failure),
+                _ => None,
+            })
+        } else {
+            Some(failure.into())
+        };
+        match (mem::replace(&mut self.phase, Phase::Ready), failure) {
+            (Phase::Leaving { then, .. }, _) => self.left(then, now),
+            (phase, failure) => {
+                self.phase = phase;
+                self.fail_dead(failure.unwrap_or(TransportFailure::Closed.into()), now);
+            }
+        }
+    }
+
+    /// The change of the last [`Action::Store`] is durable, or why not.
+    pub fn handle_stored(&mut self, result: Result<(), StoreError>, now: Now) {
+        let Some(change) = self.storing.take() else { return };
+        let result = result.and_then(|()| Ok(self.identity.apply(&change)?));
+        match result {
+            Ok(()) => self.stored(&change, now),
+            Err(error) => self.not_stored(&change, Failure::Store(Arc::new(error)), now),
+        }
+        self.settle(now);
+        self.proceed(now);
+    }
+
+    /// The transport took the first `n` bytes of [`Device::poll_transmit`].
+    pub fn handle_transmitted(&mut self, n: usize, now: Now) {
+        if let Some(link) = self.link_mut() {
+            link.mqtt.handle_transmitted(n);
+        }
+        self.settle(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let monotonic = now.monotonic;
+        match &mut self.phase {
+            Phase::Waiting { until, .. } if monotonic >= *until => {
+                self.phase = Phase::Ready;
+                self.proceed(now);
+            }
+            Phase::Dps(session) => {
+                let step = session.handle_timeout(monotonic);
+                self.after_dps(step, now);
+            }
+            Phase::Hub(session) => {
+                let step = session.handle_timeout(monotonic);
+                self.after_hub(step, now);
+            }
+            _ => {}
+        }
+        self.settle(now);
+    }
+
+    /// What the driver is to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// What the application is to know next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Bytes for the connection; to be drained after the actions.
+    pub fn poll_transmit(&mut self) -> Option<&[u8]> {
+        let link = self.link_mut().filter(|link| !link.is_dialling())?;
+        link.mqtt.poll_transmit()
+    }
+
+    /// When [`Device::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Idle | Phase::Ready | Phase::Stopped => None,
+            Phase::Waiting { until, .. } => Some(*until),
+            Phase::Dps(session) => session.poll_timeout(),
+            Phase::Hub(session) => session.poll_timeout(),
+            Phase::Leaving { deadline, .. } => Some(*deadline),
+        }
+    }
+}
+
+fn awaits(link: &Link, connection: ConnectionId) -> bool {
+    link.connection == connection && link.is_dialling()
+}

@@ -1,0 +1,175 @@
+//! How things end: failures, farewells, and what an ending leads to.
+
+use core::mem;
+use core::time::Duration;
+
+use rand_core::CryptoRng;
+use zerotouch_store::Change;
+use zerotouch_time::{Instant, Now};
+
+use super::{Device, Phase, Then};
+use crate::hub::Renewing;
+use crate::link::Link;
+use crate::{Action, Credential, Event, Failure, FailureClass, Scope};
+
+impl<R: CryptoRng> Device<R> {
+    /// A session failed while its transport may still stand.
+    pub(super) fn fail(&mut self, failure: Failure, now: Now) {
+        if let Some(link) = self.link() {
+            self.actions.push_back(Action::HangUp(link.connection));
+        }
+        self.fail_dead(failure, now);
+    }
+
+    /// A session failed, and its transport with it.
+    pub(super) fn fail_dead(&mut self, failure: Failure, now: Now) {
+        match mem::replace(&mut self.phase, Phase::Ready) {
+            Phase::Dps(_) => self.wait(Scope::Dps, Credential::Bootstrap, failure, now),
+            Phase::Hub(mut session) => {
+                self.events.extend(session.take_unacknowledged().map(Event::TelemetryLost));
+                let refused = failure.class() == FailureClass::IdentityTerminal;
+                if refused && session.credential == Credential::Staged && self.storing.is_none() {
+                    self.store(Change::DiscardStaged);
+                    if self.identity.active.is_some() {
+                        // The certificate before is shown at once; one round of credentials is one
+                        // attempt.
+                        self.report(Scope::Hub, session.credential, failure, Some(Duration::ZERO));
+                        return;
+                    }
+                } else if refused {
+                    self.refusals += 1;
+                    let limit = self.config.retry.refusals_before_provisioning;
+                    self.reprovision |= self.refusals >= limit;
+                }
+                self.wait(Scope::Hub, session.credential, failure, now);
+            }
+            other => self.phase = other,
+        }
+    }
+
+    /// Waits the failure out, or gives up.
+    pub(super) fn wait(
+        &mut self,
+        scope: Scope,
+        credential: Credential,
+        failure: Failure,
+        now: Now,
+    ) {
+        self.attempts += 1;
+        if self.config.retry.max_attempts.is_some_and(|max| self.attempts >= max.get()) {
+            self.report(scope, credential, failure, None);
+            self.phase = Phase::Stopped;
+            self.events.push_back(Event::Stopped);
+            return;
+        }
+        let retry = &self.config.retry;
+        let (ladder, backoff) = match (failure.class(), scope) {
+            (FailureClass::Retryable, Scope::Dps) => (&mut self.dps_ladder, retry.dps),
+            (FailureClass::Retryable, Scope::Hub) => (&mut self.hub_ladder, retry.hub),
+            _ => (&mut self.identity_ladder, retry.identity),
+        };
+        let delay = ladder.next(backoff, failure.retry_after().unwrap_or_default(), &mut self.rng);
+        self.report(scope, credential, failure, Some(delay));
+        self.phase = Phase::Waiting { scope, until: now.monotonic + delay };
+    }
+
+    pub(super) fn report(
+        &mut self,
+        scope: Scope,
+        credential: Credential,
+        failure: Failure,
+        retry_in: Option<Duration>,
+    ) {
+        let class = failure.class();
+        self.events.push_back(Event::AttemptFailed { scope, credential, failure, class, retry_in });
+    }
+
+    /// Says goodbye to whoever is at the other end.
+    pub(super) fn leave(&mut self, then: Then, now: Instant) {
+        let deadline = now + self.config.close_timeout;
+        let mut link = match mem::replace(&mut self.phase, Phase::Stopped) {
+            Phase::Dps(session) => session.link,
+            Phase::Hub(mut session) => {
+                self.events.extend(session.take_unacknowledged().map(Event::TelemetryLost));
+                session.link
+            }
+            Phase::Leaving { link, deadline, .. } => {
+                self.phase = Phase::Leaving { link, deadline, then };
+                return;
+            }
+            // Nobody is there.
+            Phase::Stopped => return,
+            Phase::Idle | Phase::Ready | Phase::Waiting { .. } => {
+                self.events.push_back(Event::Stopped);
+                return;
+            }
+        };
+        link.mqtt.disconnect();
+        self.phase = Phase::Leaving { link, deadline, then };
+    }
+
+    pub(super) fn left(&mut self, then: Then, now: Now) {
+        match then {
+            Then::Proceed => {
+                self.phase = Phase::Ready;
+                self.proceed(now);
+            }
+            Then::Stop => {
+                self.phase = Phase::Stopped;
+                self.events.push_back(Event::Stopped);
+            }
+        }
+    }
+
+    /// Whatever the last input has made possible.
+    pub(super) fn settle(&mut self, now: Now) {
+        loop {
+            let monotonic = now.monotonic;
+            match &mut self.phase {
+                Phase::Dps(session) => match session.poll_step(monotonic) {
+                    Some(step) => self.after_dps(step, now),
+                    None => return,
+                },
+                Phase::Hub(session) => match session.poll_step(monotonic) {
+                    Some(step) => self.after_hub(step, now),
+                    None => match session.renewal {
+                        Renewing::Switching { deadline }
+                            if session.link.mqtt.in_flight() == 0 || monotonic >= deadline =>
+                        {
+                            self.leave(Then::Proceed, monotonic);
+                        }
+                        _ => return,
+                    },
+                },
+                Phase::Leaving { link, deadline, then } => {
+                    let unsent = !link.is_dialling() && link.mqtt.poll_transmit().is_some();
+                    if unsent && monotonic < *deadline {
+                        return;
+                    }
+                    let then = *then;
+                    self.actions.push_back(Action::HangUp(link.connection));
+                    self.left(then, now);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    pub(super) fn link(&self) -> Option<&Link> {
+        match &self.phase {
+            Phase::Dps(session) => Some(&session.link),
+            Phase::Hub(session) => Some(&session.link),
+            Phase::Leaving { link, .. } => Some(link),
+            _ => None,
+        }
+    }
+
+    pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
+        match &mut self.phase {
+            Phase::Dps(session) => Some(&mut session.link),
+            Phase::Hub(session) => Some(&mut session.link),
+            Phase::Leaving { link, .. } => Some(link),
+            _ => None,
+        }
+    }
+}

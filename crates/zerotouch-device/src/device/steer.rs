@@ -1,0 +1,328 @@
+//! What happens next: from the identity to the session, from a session's step to a change.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::mem;
+
+use rand_core::CryptoRng;
+use zerotouch_credentials::{
+    CertificateChain, CertificateRequest, ChainPolicy, PrivateKey, Signer,
+};
+use zerotouch_dps::{Assignment, ConnectionProfile, Registered};
+use zerotouch_hub::{Renewal, RequestId};
+use zerotouch_store::{Change, Generation};
+use zerotouch_time::Now;
+
+use super::{Device, Phase, Then};
+use crate::hub::{HubSession, HubStep, Renewing};
+use crate::provision::{DpsSession, DpsStep};
+use crate::{
+    Action, Attestation, CertificateSummary, ConnectionId, Credential, Dial, Event, Failure,
+    RenewalFailure, Scope, TlsIdentity,
+};
+
+impl<R: CryptoRng> Device<R> {
+    /// From `Ready`: what the identity wants.
+    pub(super) fn proceed(&mut self, now: Now) {
+        if !matches!(self.phase, Phase::Ready) || self.storing.is_some() {
+            return;
+        }
+        let assignment = self.identity.assignment.clone();
+        let usable = |generation: &&Arc<Generation>| {
+            now.wall.is_none_or(|wall| generation.chain.leaf().not_after() > wall)
+        };
+        let staged = self.identity.staged.as_ref().filter(usable).cloned();
+        let active = self.identity.active.as_ref().filter(usable).cloned();
+        match (assignment, staged, active) {
+            (Some(assignment), Some(staged), _) => {
+                self.dial_hub(assignment, Credential::Staged, &staged, now);
+            }
+            (Some(assignment), None, Some(active)) if !self.reprovision => {
+                self.dial_hub(assignment, Credential::Active, &active, now);
+            }
+            _ => self.provision(now),
+        }
+    }
+
+    fn provision(&mut self, now: Now) {
+        let Some(pending) = &self.identity.pending else {
+            if let Err(failure) = self.create_key() {
+                self.wait(Scope::Dps, Credential::Bootstrap, failure, now);
+            }
+            return;
+        };
+        let registration_id = self.config.registration.registration_id.as_str();
+        let csr = match CertificateRequest::new(&*pending.key, registration_id) {
+            Ok(request) => request.to_base64(),
+            Err(error) => return self.wait(Scope::Dps, Credential::Bootstrap, error.into(), now),
+        };
+        let identity = match &self.config.attestation {
+            Attestation::SymmetricKey(_) => None,
+            Attestation::X509(identity) => Some(identity.clone()),
+        };
+        let (host, port) = (self.config.provisioning_host.clone(), self.config.provisioning_port);
+        let connection = self.dial(host, port, identity);
+        let session = DpsSession::new(&self.config, connection, csr, now.monotonic, &mut self.rng);
+        self.phase = Phase::Dps(session);
+    }
+
+    fn dial_hub(
+        &mut self,
+        assignment: Assignment,
+        credential: Credential,
+        generation: &Generation,
+        now: Now,
+    ) {
+        let signer: Arc<dyn Signer> = Arc::clone(&generation.key) as _;
+        let identity = TlsIdentity { signer, chain: generation.chain.clone() };
+        let connection =
+            self.dial(assignment.assigned_hub.clone(), self.config.hub.port, Some(identity));
+        self.phase = Phase::Hub(HubSession::new(
+            &self.config,
+            connection,
+            credential,
+            assignment,
+            now.monotonic,
+        ));
+    }
+
+    fn dial(&mut self, host: String, port: u16, identity: Option<TlsIdentity>) -> ConnectionId {
+        self.last_connection += 1;
+        let connection = ConnectionId(self.last_connection);
+        self.actions.push_back(Action::Dial(Dial { connection, host, port, identity }));
+        connection
+    }
+
+    /// A new key, to be stored before anything is asked for with it.
+    pub(super) fn create_key(&mut self) -> Result<(), Failure> {
+        let key = Arc::new(PrivateKey::generate(self.config.key_algorithm, &mut self.rng)?);
+        let bits = u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64());
+        self.store(Change::Begin { key, request_id: RequestId::from_bits(bits).to_string() });
+        Ok(())
+    }
+
+    pub(super) fn store(&mut self, change: Change) {
+        debug_assert!(self.storing.is_none(), "one change at a time");
+        self.storing = Some(change.clone());
+        self.actions.push_back(Action::Store(change));
+    }
+
+    pub(super) fn stored(&mut self, change: &Change, now: Now) {
+        match change {
+            Change::Begin { key, .. } => {
+                self.events.push_back(Event::KeyCreated { algorithm: key.algorithm() });
+                if matches!(&self.phase, Phase::Hub(session) if matches!(session.renewal, Renewing::StoringKey))
+                {
+                    self.request_renewal(now);
+                }
+            }
+            Change::Stage { .. } => {
+                self.reprovision = false;
+                self.refusals = 0;
+                if let Some(staged) = &self.identity.staged {
+                    let summary = CertificateSummary::new(staged.number, &staged.chain);
+                    self.events.push_back(Event::CertificateIssued(summary));
+                }
+                if let Phase::Hub(session) = &mut self.phase {
+                    session.renewal =
+                        Renewing::Switching { deadline: now.monotonic + self.config.close_timeout };
+                }
+            }
+            Change::Activate => {
+                if let Phase::Hub(session) = &mut self.phase {
+                    session.credential = Credential::Active;
+                }
+                if let Some(active) = &self.identity.active {
+                    let (generation, thumbprint) =
+                        (active.number, active.chain.leaf().thumbprint());
+                    self.events.push_back(Event::Activated { generation, thumbprint });
+                }
+                self.resume_renewal(now);
+            }
+            Change::DiscardStaged => {
+                let generation = self.identity.last_number;
+                self.events.push_back(Event::RolledBack { generation });
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn not_stored(&mut self, change: &Change, failure: Failure, now: Now) {
+        match (&self.phase, change) {
+            (Phase::Hub(_), Change::Begin { .. } | Change::Stage { .. }) => {
+                self.fail_renewal(failure.into());
+            }
+            // The hub has accepted the certificate; that it did is told to the store next time.
+            (Phase::Hub(session), Change::Activate) => {
+                self.report(Scope::Hub, session.credential, failure, None);
+            }
+            (Phase::Hub(_) | Phase::Stopped | Phase::Leaving { then: Then::Stop, .. }, _) => {}
+            _ => {
+                let waiting = mem::replace(&mut self.phase, Phase::Ready);
+                if let Phase::Leaving { link, .. } = waiting {
+                    self.actions.push_back(Action::HangUp(link.connection));
+                }
+                self.wait(Scope::Dps, Credential::Bootstrap, failure, now);
+            }
+        }
+    }
+
+    pub(super) fn after_dps(&mut self, step: DpsStep, now: Now) {
+        match step {
+            DpsStep::Progress => {}
+            DpsStep::Connected => {
+                let host = self.config.provisioning_host.clone();
+                self.events.push_back(Event::ProvisioningConnected { host });
+            }
+            DpsStep::Assigning { operation_id, next_poll } => {
+                self.events.push_back(Event::Assigning { operation_id, next_poll });
+            }
+            DpsStep::Throttled { status, error, retry_in } => {
+                self.events.push_back(Event::Throttled { status, error, retry_in });
+            }
+            DpsStep::Assigned(registered) => match self.adopt(*registered, now) {
+                Ok(()) => self.leave(Then::Proceed, now.monotonic),
+                Err(failure) => self.fail(failure, now),
+            },
+            DpsStep::Failed(failure) => self.fail(failure, now),
+        }
+    }
+
+    /// Checks an assignment and its chain, and stores them together.
+    fn adopt(&mut self, registered: Registered, now: Now) -> Result<(), Failure> {
+        let Registered { assignment, substatus, issued_certificate_chain, .. } = registered;
+        match &assignment.connection_profile {
+            ConnectionProfile::Classic => {}
+            other => return Err(Failure::UnsupportedProfile { profile: other.clone().into() }),
+        }
+        if !self.config.hub.hosts.allows(&assignment.assigned_hub) {
+            return Err(Failure::HubNotAllowed { host: assignment.assigned_hub });
+        }
+        let chain = self.accept(&issued_certificate_chain, &assignment.device_id, now)?;
+        self.dps_ladder.reset();
+        self.hub_ladder.reset();
+        self.events.push_back(Event::Assigned { assignment: assignment.clone(), substatus });
+        self.store(Change::Stage { chain, assignment: Some(assignment) });
+        Ok(())
+    }
+
+    /// Is the chain for the pending key, for this device, valid, and new?
+    fn accept(
+        &self,
+        issued: &[String],
+        device_id: &str,
+        now: Now,
+    ) -> Result<CertificateChain, Failure> {
+        let public_key = self
+            .identity
+            .pending
+            .as_ref()
+            .map(|pending| pending.key.public_key())
+            .unwrap_or_default();
+        let policy = ChainPolicy {
+            now: now.wall,
+            current: self.identity.active.as_ref().map(|active| active.chain.leaf()),
+            ..ChainPolicy::new(public_key, device_id)
+        };
+        Ok(CertificateChain::accept(issued, &policy)?)
+    }
+
+    pub(super) fn after_hub(&mut self, step: HubStep, now: Now) {
+        match step {
+            HubStep::Progress => {}
+            HubStep::Connected => self.hub_connected(now),
+            HubStep::TelemetryAcknowledged(handle) => {
+                self.events.push_back(Event::TelemetryAcknowledged(handle));
+            }
+            HubStep::Command { payload, properties } => {
+                self.events.push_back(Event::Command { payload, properties });
+            }
+            HubStep::RenewalRequested => {
+                if let Some(pending) = &self.identity.pending {
+                    let request_id = pending.request_id.clone();
+                    self.events.push_back(Event::RenewalRequested { request_id });
+                }
+            }
+            HubStep::RenewalAccepted(accepted) => {
+                let operation_expires = accepted.operation_expires;
+                self.events.push_back(Event::RenewalAccepted { operation_expires });
+            }
+            HubStep::Issued(issued) => {
+                let Phase::Hub(session) = &mut self.phase else { return };
+                let device_id = session.assignment().device_id.clone();
+                session.renewal = Renewing::StoringChain;
+                match self.accept(&issued, &device_id, now) {
+                    Ok(chain) => self.store(Change::Stage { chain, assignment: None }),
+                    Err(failure) => self.fail_renewal(failure.into()),
+                }
+            }
+            HubStep::RenewalFailed(failure) => self.fail_renewal(failure),
+            HubStep::Failed(failure) => self.fail(failure, now),
+        }
+    }
+
+    fn hub_connected(&mut self, now: Now) {
+        let Phase::Hub(session) = &self.phase else { return };
+        let credential = session.credential;
+        let generation = match credential {
+            Credential::Staged => self.identity.staged.as_ref(),
+            _ => self.identity.active.as_ref(),
+        };
+        if let Some(generation) = generation {
+            self.events.push_back(Event::Connected {
+                assignment: session.assignment().clone(),
+                credential,
+                thumbprint: generation.chain.leaf().thumbprint(),
+            });
+        }
+        self.attempts = 0;
+        self.refusals = 0;
+        self.hub_ladder.reset();
+        self.identity_ladder.reset();
+        if credential == Credential::Staged {
+            self.store(Change::Activate);
+        } else {
+            self.resume_renewal(now);
+        }
+    }
+
+    /// A request that the last connection or the last run of the program left unanswered.
+    fn resume_renewal(&mut self, now: Now) {
+        if self.identity.pending.is_some()
+            && matches!(&self.phase, Phase::Hub(session) if session.link.is_up() && matches!(session.renewal, Renewing::No))
+        {
+            self.request_renewal(now);
+        }
+    }
+
+    /// Asks the hub for a certificate for the pending key.
+    pub(super) fn request_renewal(&mut self, now: Now) {
+        let (Some(pending), Phase::Hub(session)) = (&self.identity.pending, &mut self.phase) else {
+            return;
+        };
+        let device_id = session.assignment().device_id.clone();
+        let request = CertificateRequest::new(&*pending.key, &device_id).map_err(Failure::from);
+        // A request id that this device has made itself is within the rules.
+        let request_id =
+            RequestId::new(&pending.request_id).unwrap_or_else(|_| RequestId::from_bits(0));
+        let begun = request.map_err(RenewalFailure::from).and_then(|request| {
+            let renewal =
+                Renewal::new(self.config.renewal, &device_id, request_id, request.to_base64())?;
+            session.begin_renewal(renewal, now.monotonic)
+        });
+        if let Err(failure) = begun {
+            self.fail_renewal(failure);
+        }
+    }
+
+    /// The certificate in use stays; a key whose request was refused goes.
+    pub(super) fn fail_renewal(&mut self, failure: RenewalFailure) {
+        if let Phase::Hub(session) = &mut self.phase {
+            session.renewal = Renewing::No;
+        }
+        if failure.spends_the_key() && self.identity.pending.is_some() && self.storing.is_none() {
+            self.store(Change::DiscardPending);
+        }
+        self.events.push_back(Event::RenewalFailed(failure));
+    }
+}

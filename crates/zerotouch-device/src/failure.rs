@@ -1,0 +1,233 @@
+//! How things fail, and what that means: one type, one classification.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use thiserror::Error;
+use zerotouch_credentials::{ChainError, PrivateKeyError, RequestError};
+use zerotouch_dps::RegistrationError;
+use zerotouch_hub::RenewalError;
+use zerotouch_mqtt_codec::ConnectRefusal;
+use zerotouch_mqtt_session::{CloseReason, ConnectError, SubscribeError};
+use zerotouch_store::StoreError;
+
+/// What becomes of an effort that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureClass {
+    /// Time may mend it: try again, on the ladder of the service that failed.
+    Retryable,
+    /// This credential is not to be shown there again soon: another one, or the slow ladder.
+    IdentityTerminal,
+    /// A person has to mend something: the slow ladder, in case somebody does.
+    Terminal,
+}
+
+/// How a transport failed, told by the driver.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TransportFailure {
+    /// No connection: name resolution, refusal, no route, a time-out.
+    #[error("cannot reach the host: {detail}")]
+    Unreachable {
+        /// What the operating system said.
+        detail: String,
+    },
+    /// The server's certificate does not chain to a trusted root.
+    #[error("the server's certificate is not trusted: {detail}")]
+    ServerUntrusted {
+        /// What the TLS library said.
+        detail: String,
+    },
+    /// The server's certificate is for another name.
+    #[error("the server's certificate is for another name: {detail}")]
+    WrongHostName {
+        /// What the TLS library said.
+        detail: String,
+    },
+    /// The server's certificate has expired or is not valid yet: or our clock is wrong.
+    #[error(
+        "the server's certificate is outside its validity, or this device's clock is wrong: {detail}"
+    )]
+    ServerCertificateDates {
+        /// What the TLS library said.
+        detail: String,
+    },
+    /// The server refused our certificate with an alert.
+    #[error("the server refused this device's certificate: {alert}")]
+    ClientCertificateRefused {
+        /// The alert's name.
+        alert: String,
+    },
+    /// Another failure of TLS.
+    #[error("TLS failed: {detail}")]
+    Tls {
+        /// What the TLS library said.
+        detail: String,
+    },
+    /// The connection broke.
+    #[error("the connection broke: {detail}")]
+    Broken {
+        /// What the operating system said.
+        detail: String,
+    },
+    /// The peer closed the connection.
+    #[error("the connection was closed by the peer")]
+    Closed,
+}
+
+/// What went wrong. Codes, tracking ids and messages of the service are kept.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// Below MQTT.
+    #[error(transparent)]
+    Transport(#[from] TransportFailure),
+    /// The dial took longer than allowed.
+    #[error("no connection within {} s", after.as_secs())]
+    DialTimeout {
+        /// The configured limit.
+        after: Duration,
+    },
+    /// MQTT ended the connection, or did not begin it.
+    #[error(transparent)]
+    Mqtt(#[from] CloseReason),
+    /// CONNECT could not be sent.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A subscription could not be asked for.
+    #[error(transparent)]
+    Subscribe(#[from] SubscribeError),
+    /// A subscription was refused.
+    #[error("the server refused the subscription to {filter}")]
+    SubscriptionRefused {
+        /// The topic filter.
+        filter: String,
+    },
+    /// A subscription was not answered.
+    #[error("the server did not answer the subscription to {filter} within {} s", after.as_secs())]
+    SubscriptionTimeout {
+        /// The topic filter.
+        filter: String,
+        /// The configured limit.
+        after: Duration,
+    },
+    /// The provisioning service said no, or nothing.
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    /// The assigned hub is not one the device may go to.
+    #[error("assigned to {host:?}, which is not on the list of allowed hubs")]
+    HubNotAllowed {
+        /// What the service named.
+        host: String,
+    },
+    /// The assigned hub speaks a protocol that this device does not.
+    #[error(
+        "the assigned hub wants the connection profile {profile:?}, which this device does not speak"
+    )]
+    UnsupportedProfile {
+        /// What the service wrote.
+        profile: String,
+    },
+    /// The issued chain is not acceptable.
+    #[error("the issued certificate chain was rejected: {0}")]
+    Chain(#[from] ChainError),
+    /// No key could be made.
+    #[error(transparent)]
+    Key(#[from] PrivateKeyError),
+    /// No request could be made.
+    #[error("{0}")]
+    Request(Arc<RequestError>),
+    /// The identity could not be stored.
+    #[error("the identity could not be stored: {0}")]
+    Store(Arc<StoreError>),
+    /// A token needs the time, and the clock is unset.
+    #[error("the wall clock is unset, so no token can be signed")]
+    ClockUnset,
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        Self::Request(Arc::new(error))
+    }
+}
+
+impl Failure {
+    /// What becomes of the effort: the one place where that is decided.
+    pub fn class(&self) -> FailureClass {
+        use FailureClass::{IdentityTerminal, Retryable, Terminal};
+        match self {
+            Self::Transport(failure) => match failure {
+                TransportFailure::ClientCertificateRefused { .. } => IdentityTerminal,
+                TransportFailure::ServerUntrusted { .. }
+                | TransportFailure::WrongHostName { .. }
+                | TransportFailure::ServerCertificateDates { .. } => Terminal,
+                TransportFailure::Unreachable { .. }
+                | TransportFailure::Tls { .. }
+                | TransportFailure::Broken { .. }
+                | TransportFailure::Closed => Retryable,
+            },
+            Self::Mqtt(CloseReason::Refused(refusal)) => match refusal {
+                ConnectRefusal::UnacceptableProtocolVersion => Terminal,
+                ConnectRefusal::ServerUnavailable => Retryable,
+                ConnectRefusal::IdentifierRejected
+                | ConnectRefusal::BadUserNameOrPassword
+                | ConnectRefusal::NotAuthorized => IdentityTerminal,
+            },
+            Self::Registration(error) => match error {
+                RegistrationError::Refused { status: 401, .. } => IdentityTerminal,
+                RegistrationError::Refused { status: 400..=499, .. } => Terminal,
+                // An enrolment may not exist yet, may be enabled again, may get its policy.
+                _ => Retryable,
+            },
+            Self::UnsupportedProfile { .. }
+            | Self::HubNotAllowed { .. }
+            | Self::Connect(_)
+            | Self::Request(_) => Terminal,
+            Self::DialTimeout { .. }
+            | Self::Mqtt(_)
+            | Self::Subscribe(_)
+            | Self::SubscriptionRefused { .. }
+            | Self::SubscriptionTimeout { .. }
+            | Self::Chain(_)
+            | Self::Key(_)
+            | Self::Store(_)
+            | Self::ClockUnset => Retryable,
+        }
+    }
+
+    /// The delay the service asked for.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Registration(RegistrationError::Refused { retry_after, .. }) => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// Why a renewal ended without a new certificate. The one in use stays in use.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum RenewalFailure {
+    /// The hub said no, or nothing.
+    #[error(transparent)]
+    Hub(#[from] RenewalError),
+    /// On this side.
+    #[error(transparent)]
+    Device(#[from] Failure),
+}
+
+impl RenewalFailure {
+    /// Is the request itself refused, so that a new one with a new key is needed?
+    pub(crate) fn spends_the_key(&self) -> bool {
+        match self {
+            // 409: another operation is active, and 429: the same request is welcome later.
+            Self::Hub(RenewalError::Refused { status, .. }) => {
+                (400..500).contains(status) && !matches!(status, 409 | 429)
+            }
+            Self::Hub(RenewalError::TooLarge { .. } | RenewalError::Unreadable { .. })
+            | Self::Device(Failure::Chain(_)) => true,
+            _ => false,
+        }
+    }
+}

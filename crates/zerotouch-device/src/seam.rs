@@ -1,0 +1,233 @@
+//! The seam between the lifecycle and whoever drives it.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use zerotouch_credentials::{CertificateChain, KeyAlgorithm, Signer, Thumbprint};
+use zerotouch_dps::Assignment;
+use zerotouch_store::Change;
+use zerotouch_time::UnixTime;
+use zerotouch_wire::ServiceError;
+
+use crate::{Failure, FailureClass, RenewalFailure};
+
+/// Names one dial and the connection that comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub(crate) u64);
+
+/// What TLS presents, and signs with.
+#[derive(Clone, Debug)]
+pub struct TlsIdentity {
+    /// Holds the key.
+    pub signer: Arc<dyn Signer>,
+    /// Leaf first.
+    pub chain: CertificateChain,
+}
+
+/// A connection to make.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    /// Its name.
+    pub connection: ConnectionId,
+    /// A host name, resolved anew for each dial, or an address; also the name the server must prove.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// What TLS presents when the server asks for a certificate.
+    pub identity: Option<TlsIdentity>,
+}
+
+/// What the device asks of its driver. To be done in order.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// Connect with TLS; answer with [`Device::handle_dialled`](crate::Device::handle_dialled) or
+    /// [`Device::handle_dial_failed`](crate::Device::handle_dial_failed).
+    Dial(Dial),
+    /// Close the connection, or give up the dial. No answer.
+    HangUp(ConnectionId),
+    /// Make a change of identity durable; answer with
+    /// [`Device::handle_stored`](crate::Device::handle_stored).
+    Store(Change),
+}
+
+/// Which service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The provisioning service.
+    Dps,
+    /// The assigned hub.
+    Hub,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dps => "provisioning service",
+            Self::Hub => "hub",
+        })
+    }
+}
+
+/// What the device showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// The credential from the factory.
+    Bootstrap,
+    /// An issued certificate that a hub has accepted before.
+    Active,
+    /// An issued certificate that no hub has accepted yet.
+    Staged,
+}
+
+impl fmt::Display for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bootstrap => "bootstrap credential",
+            Self::Active => "active certificate",
+            Self::Staged => "new certificate",
+        })
+    }
+}
+
+/// Names a telemetry message until it is acknowledged or lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TelemetryHandle(pub(crate) u64);
+
+/// What happened. Each is reported once it is true, not before.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A key was made for a request and is stored.
+    KeyCreated {
+        /// Its algorithm.
+        algorithm: KeyAlgorithm,
+    },
+    /// The provisioning service accepted the connection and the subscription.
+    ProvisioningConnected {
+        /// Its host.
+        host: String,
+    },
+    /// The provisioning service is at work.
+    Assigning {
+        /// Its name for the operation.
+        operation_id: String,
+        /// The pause before the next poll.
+        next_poll: Duration,
+    },
+    /// The provisioning service is busy, and the device waits.
+    Throttled {
+        /// The status.
+        status: u16,
+        /// What it said.
+        error: ServiceError,
+        /// The pause.
+        retry_in: Duration,
+    },
+    /// The device has a hub.
+    Assigned {
+        /// Where it belongs.
+        assignment: Assignment,
+        /// In what way it was assigned.
+        substatus: Option<String>,
+    },
+    /// A chain was issued, checked against its key, and is stored.
+    CertificateIssued(CertificateSummary),
+    /// The hub accepted the connection and the subscriptions: telemetry can be sent.
+    Connected {
+        /// Where.
+        assignment: Assignment,
+        /// With what.
+        credential: Credential,
+        /// The certificate's thumbprint.
+        thumbprint: Thumbprint,
+    },
+    /// A certificate that a hub has accepted for the first time is now the active one, in the store.
+    Activated {
+        /// The number of its generation.
+        generation: u64,
+        /// Its thumbprint.
+        thumbprint: Thumbprint,
+    },
+    /// Telemetry was acknowledged by the hub.
+    TelemetryAcknowledged(TelemetryHandle),
+    /// The connection ended before telemetry was acknowledged: it may have arrived or not.
+    TelemetryLost(TelemetryHandle),
+    /// A cloud-to-device message.
+    Command {
+        /// Its body.
+        payload: Vec<u8>,
+        /// Its property bag, percent-encoded as it arrived.
+        properties: String,
+    },
+    /// A certificate request was sent to the hub.
+    RenewalRequested {
+        /// The name of the operation.
+        request_id: String,
+    },
+    /// The hub has taken the certificate request.
+    RenewalAccepted {
+        /// Until when the service keeps the operation.
+        operation_expires: Option<String>,
+    },
+    /// A renewal ended without a new certificate; the one in use stays.
+    RenewalFailed(RenewalFailure),
+    /// A new certificate was refused and is discarded; the device goes back to the one before.
+    RolledBack {
+        /// The number of the discarded generation.
+        generation: u64,
+    },
+    /// An attempt failed.
+    AttemptFailed {
+        /// At which service.
+        scope: Scope,
+        /// With what.
+        credential: Credential,
+        /// Why.
+        failure: Failure,
+        /// What that means.
+        class: FailureClass,
+        /// When the next attempt is due; `None` if there will be none.
+        retry_in: Option<Duration>,
+    },
+    /// The device has ended its efforts: closed by the application, or out of attempts.
+    Stopped,
+}
+
+/// What a person wants to know of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateSummary {
+    /// The number of its generation.
+    pub generation: u64,
+    /// SHA-256 over the certificate.
+    pub thumbprint: Thumbprint,
+    /// Who it is for.
+    pub subject: String,
+    /// Who issued it.
+    pub issuer: String,
+    /// Its first second.
+    pub not_before: UnixTime,
+    /// Its last second.
+    pub not_after: UnixTime,
+    /// How many certificates the chain has.
+    pub chain_length: usize,
+}
+
+impl CertificateSummary {
+    /// Of the leaf of a chain.
+    pub(crate) fn new(generation: u64, chain: &CertificateChain) -> Self {
+        let leaf = chain.leaf();
+        Self {
+            generation,
+            thumbprint: leaf.thumbprint(),
+            subject: leaf.subject(),
+            issuer: leaf.issuer(),
+            not_before: leaf.not_before(),
+            not_after: leaf.not_after(),
+            chain_length: chain.iter().len(),
+        }
+    }
+}
