@@ -37,6 +37,7 @@ use crate::link::{Link, LinkStep};
 use crate::provision::DpsSession;
 use crate::{
     Action, Config, ConnectionId, Event, Failure, Scope, TelemetryHandle, TransportFailure,
+    TransportFailureKind,
 };
 
 /// Where a device is in its life.
@@ -302,7 +303,7 @@ impl<R: CryptoRng> Device<R> {
             return;
         };
         // MQTT knows more of an ending than the socket does, unless TLS said why.
-        let failure = if matches!(failure, TransportFailure::Closed) {
+        let failure = if failure.kind == TransportFailureKind::Closed {
             link.mqtt.handle_closed();
             let mut ended = core::iter::from_fn(|| link.poll_step(now.monotonic));
             ended.find_map(|step| match step {
@@ -316,7 +317,7 @@ impl<R: CryptoRng> Device<R> {
             (Phase::Leaving { then, .. }, _) => self.left(then, now),
             (phase, failure) => {
                 self.phase = phase;
-                self.fail_dead(failure.unwrap_or(TransportFailure::Closed.into()), now);
+                self.fail_dead(failure.unwrap_or(TransportFailure::closed().into()), now);
             }
         }
     }

@@ -23,57 +23,48 @@ pub enum FailureClass {
     Terminal,
 }
 
+/// How a transport failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransportFailureKind {
+    /// No connection: name resolution, refusal, no route, a time-out.
+    Unreachable,
+    /// The server's certificate does not chain to a trusted root, or is bad otherwise.
+    ServerUntrusted,
+    /// The server's certificate is for another name.
+    WrongHostName,
+    /// The server's certificate is outside its validity: or our clock is wrong.
+    ServerCertificateDates,
+    /// The server refused our certificate with an alert.
+    ClientCertificateRefused,
+    /// Another failure of TLS.
+    Tls,
+    /// The connection broke.
+    Broken,
+    /// The peer closed the connection.
+    Closed,
+}
+
 /// How a transport failed, told by the driver.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum TransportFailure {
-    /// No connection: name resolution, refusal, no route, a time-out.
-    #[error("cannot reach the host: {detail}")]
-    Unreachable {
-        /// What the operating system said.
-        detail: String,
-    },
-    /// The server's certificate does not chain to a trusted root.
-    #[error("the server's certificate is not trusted: {detail}")]
-    ServerUntrusted {
-        /// What the TLS library said.
-        detail: String,
-    },
-    /// The server's certificate is for another name.
-    #[error("the server's certificate is for another name: {detail}")]
-    WrongHostName {
-        /// What the TLS library said.
-        detail: String,
-    },
-    /// The server's certificate has expired or is not valid yet: or our clock is wrong.
-    #[error(
-        "the server's certificate is outside its validity, or this device's clock is wrong: {detail}"
-    )]
-    ServerCertificateDates {
-        /// What the TLS library said.
-        detail: String,
-    },
-    /// The server refused our certificate with an alert.
-    #[error("the server refused this device's certificate: {alert}")]
-    ClientCertificateRefused {
-        /// The alert's name.
-        alert: String,
-    },
-    /// Another failure of TLS.
-    #[error("TLS failed: {detail}")]
-    Tls {
-        /// What the TLS library said.
-        detail: String,
-    },
-    /// The connection broke.
-    #[error("the connection broke: {detail}")]
-    Broken {
-        /// What the operating system said.
-        detail: String,
-    },
-    /// The peer closed the connection.
-    #[error("the connection was closed by the peer")]
-    Closed,
+#[error("{detail}")]
+pub struct TransportFailure {
+    /// What the device makes of it.
+    pub kind: TransportFailureKind,
+    /// The cause in words, from the TLS library or the operating system.
+    pub detail: String,
+}
+
+impl TransportFailure {
+    /// A failure of this kind.
+    pub fn new(kind: TransportFailureKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
+    /// The peer closed the connection in an orderly way.
+    pub fn closed() -> Self {
+        Self::new(TransportFailureKind::Closed, "the connection was closed by the peer")
+    }
 }
 
 /// What went wrong. Codes, tracking ids and messages of the service are kept.
@@ -157,15 +148,15 @@ impl Failure {
     pub fn class(&self) -> FailureClass {
         use FailureClass::{IdentityTerminal, Retryable, Terminal};
         match self {
-            Self::Transport(failure) => match failure {
-                TransportFailure::ClientCertificateRefused { .. } => IdentityTerminal,
-                TransportFailure::ServerUntrusted { .. }
-                | TransportFailure::WrongHostName { .. }
-                | TransportFailure::ServerCertificateDates { .. } => Terminal,
-                TransportFailure::Unreachable { .. }
-                | TransportFailure::Tls { .. }
-                | TransportFailure::Broken { .. }
-                | TransportFailure::Closed => Retryable,
+            Self::Transport(failure) => match failure.kind {
+                TransportFailureKind::ClientCertificateRefused => IdentityTerminal,
+                TransportFailureKind::ServerUntrusted
+                | TransportFailureKind::WrongHostName
+                | TransportFailureKind::ServerCertificateDates => Terminal,
+                TransportFailureKind::Unreachable
+                | TransportFailureKind::Tls
+                | TransportFailureKind::Broken
+                | TransportFailureKind::Closed => Retryable,
             },
             Self::Mqtt(CloseReason::Refused(refusal)) => match refusal {
                 ConnectRefusal::UnacceptableProtocolVersion => Terminal,

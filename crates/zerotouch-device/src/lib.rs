@@ -69,7 +69,7 @@ mod seam;
 
 pub use config::{Attestation, Backoff, Config, HubHosts, HubPolicy, RetryPolicy};
 pub use device::{Device, RenewError, SendError, State};
-pub use failure::{Failure, FailureClass, RenewalFailure, TransportFailure};
+pub use failure::{Failure, FailureClass, RenewalFailure, TransportFailure, TransportFailureKind};
 pub use seam::{
     Action, CertificateSummary, ConnectionId, Credential, Dial, Event, Scope, TelemetryHandle,
     TlsIdentity,
