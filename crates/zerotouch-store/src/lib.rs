@@ -6,7 +6,9 @@
 //! |---|---|
 //! | [`Identity`], [`Generation`], [`Pending`] | what a device is: pure data |
 //! | [`Change`] | how that may change: a pure function, [`Identity::apply`] |
-//! | [`Store`] | where it rests; [`MemoryStore`] for tests and for devices that bring their own |
+//! | [`Store`] | where it rests, and what that place promises |
+//! | [`MemoryStore`] | memory: for tests and simulations |
+//! | [`FileStore`] | files that survive any crash (feature `file`, Unix) |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -14,10 +16,16 @@ extern crate alloc;
 #[cfg(any(test, feature = "file"))]
 extern crate std;
 
+#[cfg(all(feature = "file", unix))]
+pub mod file;
 mod memory;
 mod model;
 mod store;
+#[cfg(test)]
+mod testing;
 
+#[cfg(all(feature = "file", unix))]
+pub use crate::file::{FileError, FileStore};
 pub use crate::memory::MemoryStore;
 pub use crate::model::{Change, Generation, Identity, ModelError, Pending};
 pub use crate::store::{Store, StoreError};

@@ -155,3 +155,71 @@ impl Identity {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assignment, begin, fingerprint, key, stage};
+
+    fn after(changes: &[Change]) -> Identity {
+        let mut identity = Identity::default();
+        for change in changes {
+            identity.apply(change).unwrap();
+        }
+        identity
+    }
+
+    // The picture above the type, walked along.
+    #[test]
+    fn generations_follow_each_other() {
+        let (a, b, c) = (key(1), key(2), key(3));
+        let mut identity = after(&[begin(&a), stage(&a, Some("first")), Change::Activate]);
+        assert_eq!(identity.active.as_ref().unwrap().number, 1);
+        assert!(identity.pending.is_none() && identity.staged.is_none());
+        assert_eq!(identity.assignment, Some(assignment("first")));
+
+        for change in [begin(&b), stage(&b, None), Change::Activate] {
+            identity.apply(&change).unwrap();
+        }
+        assert_eq!(identity.active.as_ref().unwrap().key.public_key(), b.public_key());
+        assert_eq!(identity.previous.as_ref().unwrap().key.public_key(), a.public_key());
+        assert_eq!(identity.assignment, Some(assignment("first")), "a renewal keeps the hub");
+
+        identity.apply(&Change::RollBack).unwrap();
+        assert_eq!(identity.active.as_ref().unwrap().number, 1);
+        assert!(identity.previous.is_none());
+
+        for change in [begin(&c), stage(&c, Some("second"))] {
+            identity.apply(&change).unwrap();
+        }
+        assert_eq!(identity.staged.as_ref().unwrap().number, 3, "2 was used");
+        identity.apply(&Change::Forget).unwrap();
+        assert_eq!(
+            fingerprint(&identity),
+            fingerprint(&Identity { last_number: 3, ..Identity::default() })
+        );
+    }
+
+    // A change that does not fit is refused and leaves everything as it was.
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let (a, b) = (key(1), key(2));
+        let staged = [begin(&a), stage(&a, None)];
+        let cases: [(&[Change], Change, ModelError); 8] = [
+            (&[begin(&a)], begin(&b), ModelError::AlreadyPending),
+            (&[], stage(&a, None), ModelError::NothingPending),
+            (&staged, stage(&a, None), ModelError::NothingPending),
+            (&[begin(&a)], stage(&b, None), ModelError::KeyMismatch),
+            (&[begin(&a)], Change::Activate, ModelError::NothingStaged),
+            (&[], Change::DiscardStaged, ModelError::NothingStaged),
+            (&staged, Change::DiscardPending, ModelError::NothingPending),
+            (&staged, Change::RollBack, ModelError::NoPrevious),
+        ];
+        for (before, change, error) in cases {
+            let mut identity = after(before);
+            let untouched = fingerprint(&identity);
+            assert_eq!(identity.apply(&change), Err(error), "{change:?}");
+            assert_eq!(fingerprint(&identity), untouched, "{change:?}");
+        }
+    }
+}

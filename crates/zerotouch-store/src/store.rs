@@ -25,6 +25,10 @@ pub enum StoreError {
     /// The change does not fit the identity.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The file store failed.
+    #[cfg(all(feature = "file", unix))]
+    #[error(transparent)]
+    File(#[from] crate::file::FileError),
     /// A store this crate does not know failed.
     #[error("the identity store failed")]
     Other(#[source] Box<dyn Error + Send + Sync>),

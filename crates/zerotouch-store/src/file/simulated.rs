@@ -1,0 +1,300 @@
+//! A directory in memory that can lose power: the file layer of the crash tests.
+//!
+//! It keeps apart what the running system shows and what the disk holds, and enumerates what the
+//! disk may hold after a loss of power: of the un-synced changes of names any subset, and of each
+//! file with un-synced data the old content, a torn one, or the new.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::format;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::string::{String, ToString};
+use std::vec;
+use std::vec::Vec;
+
+use zeroize::Zeroizing;
+
+use super::Names;
+use super::directory::{Directory, TEMPORARY_PREFIX};
+use super::error::{FileError, Operation};
+
+/// Names and contents, as one finds them after a crash.
+pub(crate) type Contents = BTreeMap<String, Vec<u8>>;
+
+/// What happens when the fuse has burnt down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The power goes: a write is torn, nothing else happens, and nothing will any more.
+    Crash,
+    /// The operation fails without effect (a full disk); the next ones work.
+    Fail,
+    /// The operation has its effect and reports failure; the next ones work.
+    FailLate,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Fuse {
+    #[default]
+    None,
+    Burning {
+        operations: usize,
+        fault: Fault,
+    },
+    Struck,
+    PowerOff,
+}
+
+#[derive(Clone, Default)]
+struct Disk {
+    files: Vec<Content>,
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    unsynced: Vec<NameChange>,
+    temporaries: usize,
+    fuse: Fuse,
+}
+
+#[derive(Clone, Default)]
+struct Content {
+    shown: Vec<u8>,
+    durable: Vec<u8>,
+}
+
+#[derive(Clone)]
+enum NameChange {
+    Link { name: String, file: usize },
+    Rename { from: String, to: String, file: usize },
+    Unlink { name: String },
+}
+
+/// The directory. Clones of the handle share one disk.
+#[derive(Clone, Default)]
+pub(crate) struct Simulated(Rc<RefCell<Disk>>);
+
+impl Simulated {
+    /// A directory that holds `contents` durably.
+    pub(crate) fn from_contents(contents: &Contents) -> Self {
+        let mut disk = Disk::default();
+        for (name, bytes) in contents {
+            disk.names.insert(name.clone(), disk.files.len());
+            disk.files.push(Content { shown: bytes.clone(), durable: bytes.clone() });
+        }
+        disk.durable_names = disk.names.clone();
+        Self(Rc::new(RefCell::new(disk)))
+    }
+
+    /// The same machine once more, un-synced changes and all; the fuse taken out, the power on.
+    pub(crate) fn fork(&self) -> Self {
+        let disk = Disk { fuse: Fuse::None, ..self.0.borrow().clone() };
+        Self(Rc::new(RefCell::new(disk)))
+    }
+
+    /// Lets `operations` succeed, then strikes once.
+    pub(crate) fn arm(&self, operations: usize, fault: Fault) {
+        self.0.borrow_mut().fuse = Fuse::Burning { operations, fault };
+    }
+
+    /// Whether the fault has struck.
+    pub(crate) fn has_struck(&self) -> bool {
+        matches!(self.0.borrow().fuse, Fuse::Struck | Fuse::PowerOff)
+    }
+
+    /// The file names that a process sees.
+    pub(crate) fn shown(&self) -> Contents {
+        let disk = self.0.borrow();
+        let content =
+            |(name, &file): (&String, &usize)| (name.clone(), disk.files[file].shown.clone());
+        disk.names.iter().map(content).collect()
+    }
+
+    /// Everything that a loss of power now may leave.
+    pub(crate) fn after_power_loss(&self) -> BTreeSet<Contents> {
+        let disk = self.0.borrow();
+        let changes = disk.unsynced.len();
+        assert!(changes < 12, "{changes} un-synced names are too many to enumerate");
+        let survivors = 0..1_u32 << changes;
+        survivors.flat_map(|survivors| disk.with_surviving(survivors)).collect()
+    }
+
+    /// Performs an operation, or what is left of it once the fuse has burnt down. `effect` is told
+    /// whether it is torn.
+    fn operate<T>(
+        &self,
+        operation: Operation,
+        name: &str,
+        effect: impl FnOnce(&mut Disk, bool) -> io::Result<T>,
+    ) -> Result<T, FileError> {
+        let mut disk = self.0.borrow_mut();
+        let failed = |message: &str| Err(io::Error::other(message.to_string()));
+        let done = match disk.fuse {
+            Fuse::None | Fuse::Struck => effect(&mut disk, false),
+            Fuse::PowerOff => failed("the power is off"),
+            Fuse::Burning { operations: 0, fault } => {
+                disk.fuse = if fault == Fault::Crash { Fuse::PowerOff } else { Fuse::Struck };
+                if fault == Fault::FailLate {
+                    effect(&mut disk, false).ok();
+                } else if fault == Fault::Crash && operation == Operation::Write {
+                    effect(&mut disk, true).ok();
+                }
+                failed("a fault was injected")
+            }
+            Fuse::Burning { operations, fault } => {
+                disk.fuse = Fuse::Burning { operations: operations - 1, fault };
+                effect(&mut disk, false)
+            }
+        };
+        done.map_err(|source| FileError::Io { operation, path: self.path_of(name), source })
+    }
+}
+
+impl Disk {
+    fn with_surviving(&self, survivors: u32) -> Vec<Contents> {
+        let mut names = self.durable_names.clone();
+        for (at, change) in self.unsynced.iter().enumerate() {
+            if survivors & (1 << at) != 0 {
+                change.apply_to(&mut names);
+            }
+        }
+        let mut states = vec![Contents::new()];
+        for (name, file) in names {
+            let versions = self.files[file].versions();
+            let with = |(contents, version): (&Contents, &Vec<u8>)| {
+                let mut contents = contents.clone();
+                contents.insert(name.clone(), version.clone());
+                contents
+            };
+            states = states
+                .iter()
+                .flat_map(|contents| versions.iter().map(move |version| (contents, version)))
+                .map(with)
+                .collect();
+        }
+        states
+    }
+
+    fn change(&mut self, change: NameChange) {
+        change.apply_to(&mut self.names);
+        self.unsynced.push(change);
+    }
+
+    fn file(&self, name: &str) -> io::Result<usize> {
+        self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Content {
+    /// What may be found after a loss of power.
+    fn versions(&self) -> BTreeSet<Vec<u8>> {
+        let torn = self.shown[..self.shown.len() / 2].to_vec();
+        if self.shown == self.durable {
+            BTreeSet::from([self.durable.clone()])
+        } else {
+            BTreeSet::from([self.durable.clone(), torn, self.shown.clone()])
+        }
+    }
+}
+
+impl NameChange {
+    fn apply_to(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Self::Link { name, file } => {
+                names.insert(name.clone(), *file);
+            }
+            Self::Rename { from, to, file } => {
+                names.remove(from);
+                names.insert(to.clone(), *file);
+            }
+            Self::Unlink { name } => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl Directory for Simulated {
+    type File = usize;
+
+    fn temporary_name(&mut self) -> String {
+        let mut disk = self.0.borrow_mut();
+        disk.temporaries += 1;
+        format!("{TEMPORARY_PREFIX}{}", disk.temporaries)
+    }
+
+    fn create_new(&mut self, name: &str) -> Result<usize, FileError> {
+        self.operate(Operation::Create, name, |disk, _| {
+            if disk.names.contains_key(name) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let file = disk.files.len();
+            disk.files.push(Content::default());
+            disk.change(NameChange::Link { name: name.to_string(), file });
+            Ok(file)
+        })
+    }
+
+    fn write(&mut self, file: &mut usize, bytes: &[u8]) -> Result<(), FileError> {
+        self.operate(Operation::Write, "a file", |disk, torn| {
+            let bytes = if torn { &bytes[..bytes.len() / 2] } else { bytes };
+            disk.files[*file].shown.extend_from_slice(bytes);
+            Ok(())
+        })
+    }
+
+    fn sync(&mut self, file: &usize) -> Result<(), FileError> {
+        self.operate(Operation::Sync, "a file", |disk, _| {
+            let content = &mut disk.files[*file];
+            content.durable = content.shown.clone();
+            Ok(())
+        })
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), FileError> {
+        self.operate(Operation::Rename, to, |disk, _| {
+            let file = disk.file(from)?;
+            let (from, to) = (from.to_string(), to.to_string());
+            disk.change(NameChange::Rename { from, to, file });
+            Ok(())
+        })
+    }
+
+    fn sync_directory(&mut self) -> Result<(), FileError> {
+        self.operate(Operation::SyncDirectory, ".", |disk, _| {
+            disk.durable_names = disk.names.clone();
+            disk.unsynced.clear();
+            Ok(())
+        })
+    }
+
+    fn erase(&mut self, name: &str) -> Result<(), FileError> {
+        self.operate(Operation::Write, name, |disk, torn| {
+            let file = disk.file(name)?;
+            let len = disk.files[file].shown.len();
+            let content = &mut disk.files[file];
+            content.shown[..if torn { len / 2 } else { len }].fill(0);
+            content.durable = content.shown.clone();
+            Ok(())
+        })
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), FileError> {
+        self.operate(Operation::Remove, name, |disk, _| {
+            disk.file(name)?;
+            disk.change(NameChange::Unlink { name: name.to_string() });
+            Ok(())
+        })
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
+        Ok(self.shown().remove(name).map(Zeroizing::new))
+    }
+
+    fn names(&self) -> Result<Names, FileError> {
+        Ok(self.0.borrow().names.keys().cloned().collect())
+    }
+
+    fn path_of(&self, name: &str) -> PathBuf {
+        PathBuf::from("/simulated").join(name)
+    }
+}
