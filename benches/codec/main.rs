@@ -1,0 +1,143 @@
+//! MQTT 3.1.1 codecs side by side: the same work, on the same machine, in the same run.
+//!
+//! Decoding is measured as a connection sees it: the bytes are copied to where the codec reads them
+//! from, as a socket read would, and packets are taken off until there is none. `memcpy` is that copy
+//! (or, for encoding, the copy of the finished packet) and nothing else: the floor.
+
+mod peers;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use zerotouch_benches::{Spec, Work, mixed, works};
+
+/// A codec under measurement.
+trait Peer {
+    /// Its name, and version if it is somebody else's.
+    const NAME: &'static str;
+    /// Whether it finds packets at all.
+    const DECODES: bool = true;
+    /// Its type of packet.
+    type Packet<'a>;
+    /// What it encodes to.
+    type Output: Buffer;
+    /// What it decodes from: the receive buffer, and its own state.
+    type Input: Default;
+
+    /// The packet in its own types; `None` if it cannot express or encode it.
+    fn packet(spec: &Spec) -> Option<Self::Packet<'_>>;
+
+    /// Encodes to the end of the output.
+    fn encode(packet: &Self::Packet<'_>, output: &mut Self::Output);
+
+    /// Receives a piece of the stream, and says how many packets were decoded.
+    fn decode(input: &mut Self::Input, piece: &[u8]) -> usize;
+}
+
+/// Where packets are encoded to.
+trait Buffer: Default {
+    fn clear(&mut self);
+    fn bytes(&self) -> &[u8];
+}
+
+impl Buffer for Vec<u8> {
+    fn clear(&mut self) {
+        self.clear();
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Buffer for bytes::BytesMut {
+    fn clear(&mut self) {
+        self.clear();
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Pieces of a stream: how each decoding row cuts its bytes.
+fn pieces() -> Vec<(String, Work, usize)> {
+    let mut rows: Vec<_> = works()
+        .into_iter()
+        .map(|work| (format!("decode-{}", work.name), work, usize::MAX))
+        .collect();
+    let large = |work: &Work| work.name == "publish-64k";
+    rows.push(("decode-mixed-1000-in-1460".into(), mixed(), 1460));
+    rows.push(("decode-mixed-1000-in-1".into(), mixed(), 1));
+    let publish = works().into_iter().find(large).expect("there is such a row");
+    rows.push(("decode-publish-64k-in-1460".into(), publish, 1460));
+    rows
+}
+
+fn encode<P: Peer>(criterion: &mut Criterion) {
+    for work in works() {
+        let wire: Vec<u8> = work.packets.iter().flat_map(Spec::wire).collect();
+        let Some(packets) = work.packets.iter().map(P::packet).collect::<Option<Vec<_>>>() else {
+            continue;
+        };
+        let run = |output: &mut P::Output| {
+            output.clear();
+            for packet in black_box(&packets) {
+                P::encode(packet, output);
+            }
+            black_box(output.bytes()).len()
+        };
+        let mut output = P::Output::default();
+        run(&mut output);
+        assert!(output.bytes() == wire, "{} encodes {} differently", P::NAME, work.name);
+        let mut group = criterion.benchmark_group(format!("encode-{}", work.name));
+        group.throughput(Throughput::Elements(packets.len() as u64));
+        group.bench_function(BenchmarkId::from_parameter(P::NAME), |bencher| {
+            bencher.iter(|| run(&mut output));
+        });
+    }
+}
+
+fn decode<P: Peer>(criterion: &mut Criterion) {
+    for (row, work, size) in pieces() {
+        let wire: Vec<u8> = work.packets.iter().flat_map(Spec::wire).collect();
+        let mut input = P::Input::default();
+        let mut run = || -> usize {
+            black_box(&wire[..]).chunks(size).map(|piece| P::decode(&mut input, piece)).sum()
+        };
+        // Twice: the second run begins with what the first left behind.
+        for _ in 0..2 {
+            let count = if P::DECODES { work.packets.len() } else { 0 };
+            assert_eq!(run(), count, "{} decodes {row} differently", P::NAME);
+        }
+        let mut group = criterion.benchmark_group(row);
+        group.throughput(Throughput::Elements(work.packets.len() as u64));
+        group
+            .bench_function(BenchmarkId::from_parameter(P::NAME), |bencher| bencher.iter(&mut run));
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(700))
+        .sample_size(25)
+        .configure_from_args();
+    macro_rules! measure {
+        ($($peer:ty),* $(,)?) => {$(
+            encode::<$peer>(&mut criterion);
+            decode::<$peer>(&mut criterion);
+        )*};
+    }
+    measure!(
+        peers::Memcpy,
+        peers::ZeroTouch,
+        peers::Nom,
+        peers::Mqttrs,
+        peers::MqttCodecKit,
+        peers::MqttBytes,
+        peers::Rumqttc,
+    );
+    criterion.final_summary();
+}

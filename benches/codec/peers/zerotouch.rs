@@ -1,0 +1,106 @@
+//! Ours.
+
+use std::hint::black_box;
+use std::sync::OnceLock;
+
+use zerotouch_benches::Spec;
+use zerotouch_mqtt_codec::{
+    Connect, Decoder, Delivery, Framer, Login, Packet, PacketIdentifier, Publish, QoS, Subscribe,
+    Subscriptions, TopicFilter, TopicName,
+};
+
+use crate::Peer;
+
+/// A packet, or the header of a PUBLISH with its payload left where it is.
+pub struct ZeroTouch;
+
+pub struct Reader {
+    framer: Framer,
+    buffer: Vec<u8>,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self { framer: Framer::new(Decoder::new()), buffer: Vec::new() }
+    }
+}
+
+/// A reader reads into the packet being gathered if that has room for a good read.
+const GOOD_READ: usize = 1024;
+
+impl Peer for ZeroTouch {
+    const NAME: &'static str = "zerotouch";
+    type Packet<'a> = Packet<'a>;
+    type Output = Vec<u8>;
+    type Input = Reader;
+
+    fn packet(spec: &Spec) -> Option<Packet<'_>> {
+        Some(packet(spec))
+    }
+
+    fn encode(packet: &Packet<'_>, output: &mut Vec<u8>) {
+        packet.encode_to(output).unwrap();
+    }
+
+    fn decode(reader: &mut Reader, piece: &[u8]) -> usize {
+        let Reader { framer, buffer } = reader;
+        let mut count = 0;
+        let room = framer.unfilled();
+        let mut rest = piece;
+        if room.len() >= GOOD_READ {
+            let (first, behind) = piece.split_at(piece.len().min(room.len()));
+            room[..first.len()].copy_from_slice(first);
+            framer.advance(first.len());
+            rest = behind;
+        }
+        buffer.clear();
+        buffer.extend_from_slice(rest);
+        let mut input = &buffer[..];
+        while let Some(packet) = framer.next_packet(&mut input).unwrap() {
+            if let Packet::Subscribe(subscribe) = &packet {
+                for filter in subscribe.filters.iter() {
+                    black_box(filter);
+                }
+            }
+            black_box(&packet);
+            count += 1;
+        }
+        count
+    }
+}
+
+fn packet(spec: &Spec) -> Packet<'_> {
+    match spec {
+        Spec::Connect { client_id, username, password } => {
+            let login = Login { username, password: Some(password.as_bytes()) };
+            let (clean_session, keep_alive) = (true, 240);
+            Connect { client_id, clean_session, keep_alive, will: None, login: Some(login) }.into()
+        }
+        Spec::Publish { .. } => publish(spec).unwrap().into(),
+        Spec::Subscribe { id, filters } => {
+            // The list is borrowed; a benchmark has one, for as long as it runs.
+            static FILTERS: OnceLock<Vec<(TopicFilter<'static>, QoS)>> = OnceLock::new();
+            let filters = FILTERS.get_or_init(|| {
+                let filter = |filter: &String| TopicFilter::new(filter.clone().leak()).unwrap();
+                filters.iter().map(|(f, qos)| (filter(f), QoS::from_u8(*qos).unwrap())).collect()
+            });
+            Subscribe { id: identifier(*id), filters: Subscriptions::new(filters).unwrap() }.into()
+        }
+        Spec::PubAck { id } => Packet::PubAck(identifier(*id)),
+    }
+}
+
+fn publish(spec: &Spec) -> Option<Publish<'_>> {
+    let Spec::Publish { topic, payload, qos, id } = spec else { return None };
+    let id = identifier(*id);
+    let delivery = match qos {
+        0 => Delivery::AtMostOnce,
+        1 => Delivery::AtLeastOnce { id, dup: false },
+        _ => Delivery::ExactlyOnce { id, dup: false },
+    };
+    Some(Publish { topic: TopicName::new(topic).unwrap(), payload, retain: false, delivery })
+}
+
+fn identifier(number: u16) -> PacketIdentifier {
+    PacketIdentifier::new(number).unwrap()
+}

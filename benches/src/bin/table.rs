@@ -1,0 +1,86 @@
+//! Prints what the last `codec` bench measured as Markdown: nanoseconds per packet, and how far ahead
+//! of the fastest peer ours is.
+//!
+//! The figure is the median of criterion's samples.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use serde_json::Value;
+
+/// Not peers: the floor, ours, and the question whether ours should have been written otherwise.
+const NOT_PEERS: [&str; 3] = ["memcpy", OURS, "nom 8 by hand"];
+const OURS: &str = "zerotouch";
+
+/// Nanoseconds per packet by codec, by row.
+type Rows = BTreeMap<String, BTreeMap<String, f64>>;
+
+fn main() {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    let mut rows = Rows::new();
+    read(&target.join("criterion"), &mut rows);
+    if rows.is_empty() {
+        eprintln!("nothing measured yet: run `cargo bench` first");
+        std::process::exit(1);
+    }
+    summary(&rows);
+    println!();
+    everything(&rows);
+}
+
+/// Collects every measurement below a folder.
+fn read(folder: &Path, rows: &mut Rows) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten().map(|entry| entry.path()) {
+        let json = |name: &str| -> Option<Value> {
+            serde_json::from_slice(&fs::read(entry.join("new").join(name)).ok()?).ok()
+        };
+        let (Some(benchmark), Some(estimates)) = (json("benchmark.json"), json("estimates.json"))
+        else {
+            read(&entry, rows);
+            continue;
+        };
+        let text = |name: &str| benchmark[name].as_str().unwrap_or_default().to_owned();
+        let packets = benchmark["throughput"]["Elements"].as_f64().unwrap_or(1.0);
+        let median = estimates["median"]["point_estimate"].as_f64().unwrap_or(f64::NAN);
+        rows.entry(text("group_id")).or_default().insert(text("value_str"), median / packets);
+    }
+}
+
+/// One line per row: ours, the floor, and the fastest peer.
+fn summary(rows: &Rows) {
+    println!("| work | zerotouch | memcpy | fastest peer | its time | ahead by |");
+    println!("|---|---:|---:|---|---:|---:|");
+    for (row, times) in rows {
+        let Some(ours) = times.get(OURS) else { continue };
+        let memcpy = times.get("memcpy").copied().unwrap_or(f64::NAN);
+        let peers = times.iter().filter(|(name, _)| !NOT_PEERS.contains(&name.as_str()));
+        let Some((peer, best)) = peers.min_by(|a, b| a.1.total_cmp(b.1)) else { continue };
+        println!(
+            "| {row} | {} | {} | {peer} | {} | {:.2}× |",
+            nanoseconds(*ours),
+            nanoseconds(memcpy),
+            nanoseconds(*best),
+            best / ours
+        );
+    }
+}
+
+/// Every time of every codec.
+fn everything(rows: &Rows) {
+    let mut codecs: Vec<&String> = rows.values().flat_map(BTreeMap::keys).collect();
+    codecs.sort_unstable();
+    codecs.dedup();
+    println!("| ns per packet | {} |", rows.keys().cloned().collect::<Vec<_>>().join(" | "));
+    println!("|---|{}", "---:|".repeat(rows.len()));
+    for codec in codecs {
+        let cells =
+            rows.values().map(|times| times.get(codec).map_or("–".into(), |t| nanoseconds(*t)));
+        println!("| {codec} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+}
+
+fn nanoseconds(time: f64) -> String {
+    if time < 100.0 { format!("{time:.1}") } else { format!("{time:.0}") }
+}
