@@ -1,1 +1,10 @@
-//! An emulator of Azure DPS, the Azure Device Registry certificate authority and IoT Hub, for tests and laptops
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod cloud;
+mod pem;
+#[cfg(feature = "server")]
+pub mod server;
+
+#[cfg(feature = "server")]
+pub use server::{Emulator, EmulatorBuilder};

@@ -1,0 +1,346 @@
+//! The cloud as one sans-IO engine: provisioning service, device registry, authority and hubs.
+//!
+//! ```text
+//!   handle_open, handle_bytes, handle_closed ─►┌ connections ┐─► poll_action  (transmit, close)
+//!                                              │      │      │
+//!   handle_timeout ───────────────────────────►│  services   │─► poll_event   (what happened)
+//!                                              └─────────────┘─► poll_timeout
+//!      services = dps ──► namespace (registry, authority) ◄── hubs (twins, renewals)
+//! ```
+//!
+//! Connections speak MQTT and know nothing of Azure; services decide and know nothing of bytes. A
+//! service is asked about one packet at a time and leaves commands for connections, timers and
+//! events; they are carried out before the next packet is looked at.
+//!
+//! The same fixture, random numbers, inputs and times give the same bytes.
+
+mod admission;
+mod authority;
+mod clock;
+mod connection;
+mod csr;
+mod dps;
+mod effects;
+mod enrollment;
+mod event;
+mod fixture;
+mod hub;
+mod login;
+mod namespace;
+mod refusal;
+mod registry;
+mod renewal;
+mod services;
+mod twin;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chacha20::ChaCha20Rng;
+use zerotouch_credentials::{Certificate, KeyError, SymmetricKey};
+use zerotouch_mqtt_session::{CloseReason, ServerConfig, ServerConnection, ServerEvent};
+use zerotouch_time::{Instant, Now, UnixTime};
+
+pub use self::authority::AuthorityError;
+#[cfg(feature = "server")]
+pub(crate) use self::authority::CertificationAuthority;
+use self::clock::Clock;
+use self::connection::Connection;
+use self::effects::{At, Effects, Timer};
+pub use self::event::{Action, CloudEvent, ConnectionId, Via};
+pub use self::fixture::{
+    Attestation, CredentialPolicy, DpsApiVersion, DpsSettings, EnrollmentGroup, ErrorCodes,
+    Fixture, FixtureError, GroupAttestation, HubApiVersion, HubSettings, IndividualEnrollment,
+    KeyPolicy, SymmetricKeys,
+};
+pub use self::services::DeviceRecord;
+use self::services::Services;
+pub use self::twin::TwinError;
+
+/// The emulated cloud.
+#[derive(Debug)]
+pub struct Cloud {
+    services: Services,
+    mqtt: ServerConfig,
+    connections: BTreeMap<ConnectionId, Connection>,
+    fx: Effects,
+    actions: VecDeque<Action>,
+    /// The last reading of the wall clock, for callers whose clock is unset.
+    wall: UnixTime,
+}
+
+/// Why a cloud could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloudError {
+    /// The fixture describes none.
+    #[error(transparent)]
+    Fixture(#[from] FixtureError),
+    /// An enrolment's key was not drawn.
+    #[error("an enrolment's key was not made: {0}")]
+    Key(#[from] KeyError),
+    /// The authority was not made.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+}
+
+impl Cloud {
+    /// A cloud with the contents of `fixture`, all of whose keys and names come from `rng`. `now` is
+    /// when its authority begins.
+    pub fn new(fixture: Fixture, mut rng: ChaCha20Rng, now: UnixTime) -> Result<Self, CloudError> {
+        let services = Services::new(fixture, now, &mut rng)?;
+        Ok(Self {
+            services,
+            mqtt: ServerConfig::default(),
+            connections: BTreeMap::new(),
+            fx: Effects::new(rng),
+            actions: VecDeque::new(),
+            wall: now,
+        })
+    }
+
+    /// A transport was accepted. `client_chain` is what the client presented in TLS, DER, leaf first,
+    /// empty if nothing; TLS has proved that the client holds the leaf's key, and nothing else.
+    pub fn handle_open(&mut self, connection: ConnectionId, client_chain: Vec<Vec<u8>>, now: Now) {
+        let clock = self.clock(now);
+        let mqtt = ServerConnection::new(&self.mqtt, clock.monotonic);
+        self.connections.insert(connection, Connection::new(mqtt, client_chain));
+        self.settle(connection, clock);
+    }
+
+    /// Bytes arrived. Those for a connection that has ended are dropped.
+    pub fn handle_bytes(&mut self, connection: ConnectionId, mut bytes: &[u8], now: Now) {
+        let clock = self.clock(now);
+        let at = At { connection, clock };
+        while let Some(open) = self.connections.get_mut(&connection) {
+            let mut rest = bytes;
+            let event = open.mqtt.handle_bytes(&mut rest, clock.monotonic);
+            let left = rest.len();
+            let delivered = match event {
+                None => break,
+                Some(ServerEvent::Acknowledged(handle)) => open.acknowledged(handle),
+                Some(ServerEvent::Closed(reason)) => {
+                    self.end(connection, &reason, clock);
+                    break;
+                }
+                Some(event) => {
+                    self.services.handle(&mut open.peer, event, at, &mut self.fx);
+                    None
+                }
+            };
+            if let Some(result) = delivered {
+                self.services.delivered(&result, &mut self.fx);
+            }
+            bytes = &bytes[bytes.len() - left..];
+            self.carry_out(clock);
+        }
+        self.settle(connection, clock);
+    }
+
+    /// A transport ended. Nothing more can be sent on it.
+    pub fn handle_closed(&mut self, connection: ConnectionId, now: Now) {
+        let clock = self.clock(now);
+        if let Some(mut open) = self.connections.remove(&connection) {
+            open.mqtt.handle_closed();
+            let reason = open.ended().unwrap_or(CloseReason::Ended);
+            self.fx.timers.set(Timer::Connection(connection), None);
+            self.services.closed(&open.peer, &reason, connection, &mut self.fx);
+            self.carry_out(clock);
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let clock = self.clock(now);
+        while let Some(timer) = self.fx.timers.pop(clock.monotonic) {
+            match timer {
+                Timer::Connection(connection) => {
+                    if let Some(open) = self.connections.get_mut(&connection) {
+                        open.mqtt.handle_timeout(clock.monotonic);
+                    }
+                    self.settle(connection, clock);
+                }
+                Timer::Renewal(key) => {
+                    self.services.renewal_due(&key, clock, &mut self.fx);
+                    self.carry_out(clock);
+                }
+            }
+        }
+    }
+
+    /// What to do next, in order.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// What has happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<CloudEvent> {
+        self.fx.events.pop()
+    }
+
+    /// When [`Cloud::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.fx.timers.next()
+    }
+
+    fn clock(&mut self, now: Now) -> Clock {
+        self.wall = now.wall.unwrap_or(self.wall);
+        Clock { monotonic: now.monotonic, wall: self.wall }
+    }
+
+    /// Carries out what the services have decided, on whichever connections.
+    fn carry_out(&mut self, clock: Clock) {
+        while !self.fx.commands.is_empty() {
+            for (connection, command) in std::mem::take(&mut self.fx.commands) {
+                let open = self.connections.get_mut(&connection);
+                let delivered = open.and_then(|open| open.carry_out(command, clock.monotonic));
+                if let Some(result) = delivered {
+                    self.services.delivered(&result, &mut self.fx);
+                }
+                self.settle(connection, clock);
+            }
+        }
+    }
+
+    /// Hands over what a connection wants to send, and notes when it wants to be woken or that it has
+    /// ended.
+    fn settle(&mut self, connection: ConnectionId, clock: Clock) {
+        let Some(open) = self.connections.get_mut(&connection) else { return };
+        while let Some(bytes) = open.mqtt.poll_transmit() {
+            let bytes = bytes.to_vec();
+            open.mqtt.handle_transmitted(bytes.len());
+            self.actions.push_back(Action::Transmit { connection, bytes });
+        }
+        let timeout = open.mqtt.poll_timeout();
+        match open.ended() {
+            Some(reason) => self.end(connection, &reason, clock),
+            None => self.fx.timers.set(Timer::Connection(connection), timeout),
+        }
+    }
+
+    /// A connection has ended from this side.
+    fn end(&mut self, connection: ConnectionId, reason: &CloseReason, clock: Clock) {
+        let Some(mut open) = self.connections.remove(&connection) else { return };
+        while let Some(bytes) = open.mqtt.poll_transmit() {
+            let bytes = bytes.to_vec();
+            open.mqtt.handle_transmitted(bytes.len());
+            self.actions.push_back(Action::Transmit { connection, bytes });
+        }
+        self.actions.push_back(Action::Close { connection });
+        self.fx.timers.set(Timer::Connection(connection), None);
+        self.services.closed(&open.peer, reason, connection, &mut self.fx);
+        self.carry_out(clock);
+    }
+}
+
+/// The service side: what an operator of the cloud sees and does.
+impl Cloud {
+    /// The root of the namespace's authority: what an issued chain ends in.
+    pub fn root_certificate(&self) -> &Certificate {
+        self.services.namespace.authority.root()
+    }
+
+    /// The same as PEM.
+    pub fn root_certificate_pem(&self) -> String {
+        crate::pem::certificate(self.root_certificate())
+    }
+
+    /// The certificate of the issuing authority of a policy.
+    pub fn issuing_certificate(&self, policy: &str) -> Option<&Certificate> {
+        self.services.namespace.authority.issuing(policy)
+    }
+
+    /// The id scope of the provisioning service.
+    pub fn id_scope(&self) -> &str {
+        self.services.id_scope()
+    }
+
+    /// The enrolment groups, with the keys that were drawn for them.
+    pub fn enrollment_groups(&self) -> &[EnrollmentGroup] {
+        self.services.enrollments().groups()
+    }
+
+    /// An individual enrolment, with the keys that were drawn for it.
+    pub fn individual_enrollment(&self, registration_id: &str) -> Option<&IndividualEnrollment> {
+        self.services.enrollments().individual(registration_id)
+    }
+
+    /// The primary key of a symmetric-key group.
+    pub fn group_key(&self, id: &str) -> Option<&SymmetricKey> {
+        self.enrollment_groups().iter().find(|group| group.id == id).and_then(|group| match &group
+            .attestation
+        {
+            GroupAttestation::SymmetricKeys(keys) => keys.primary.as_ref(),
+            GroupAttestation::X509 { .. } => None,
+        })
+    }
+
+    /// All registered devices.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceRecord<'_>> {
+        self.services.devices()
+    }
+
+    /// How many connections are open.
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Gives every hub the certificates of all issuing authorities: the step that a policy with
+    /// `synchronized: false` has been spared.
+    pub fn synchronize(&mut self) {
+        self.services.namespace.synchronize();
+    }
+
+    /// Revokes a device's certificates: its identifier changes, its hub ends the connection and
+    /// refuses all that were issued before. `disable` keeps it out altogether. `false` if no such
+    /// registration is known.
+    pub fn revoke_device(&mut self, registration_id: &str, disable: bool, now: Now) -> bool {
+        let clock = self.clock(now);
+        let known = self.services.revoke(registration_id, disable, &mut self.fx);
+        self.carry_out(clock);
+        known
+    }
+
+    /// Merges a patch into a device's desired properties; yields their new version. The device is
+    /// told if it listens.
+    pub fn update_desired(
+        &mut self,
+        registration_id: &str,
+        patch: serde_json::Map<String, serde_json::Value>,
+        now: Now,
+    ) -> Result<u64, TwinError> {
+        let clock = self.clock(now);
+        let version = self.services.update_desired(registration_id, patch, &mut self.fx);
+        self.carry_out(clock);
+        version
+    }
+
+    /// Calls a direct method of a device; [`CloudEvent::MethodAnswered`] with the same request id is
+    /// its answer. `false` if the device does not listen now.
+    pub fn invoke_method(
+        &mut self,
+        registration_id: &str,
+        (name, request_id): (&str, &str),
+        payload: &[u8],
+        now: Now,
+    ) -> bool {
+        let clock = self.clock(now);
+        let call = (name, request_id);
+        let sent = self.services.invoke_method(registration_id, call, payload, &mut self.fx);
+        self.carry_out(clock);
+        sent
+    }
+
+    /// Sends a cloud-to-device message. `false` if the device does not listen now: nothing is queued.
+    pub fn send_command(
+        &mut self,
+        registration_id: &str,
+        properties: &[(&str, &str)],
+        payload: &[u8],
+        now: Now,
+    ) -> bool {
+        let clock = self.clock(now);
+        let sent = self.services.send_command(registration_id, properties, payload, &mut self.fx);
+        self.carry_out(clock);
+        sent
+    }
+}

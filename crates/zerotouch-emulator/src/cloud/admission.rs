@@ -1,0 +1,131 @@
+//! Whom a hub lets in.
+
+use base64ct::{Base64, Encoding};
+use zerotouch_credentials::{
+    Certificate, CertificateChain, ChainError, ChainPolicy, SasClaims, SasError, SymmetricKey,
+    Thumbprint,
+};
+
+use super::authority::device_identifier;
+use super::clock::Clock;
+use super::enrollment::SAS_SKEW;
+use super::namespace::Namespace;
+use super::registry::{DeviceKey, HubCredential};
+
+/// Why a hub refuses a device. The device reads CONNACK 5; this is for the log.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HubRefusal {
+    #[error("no hub is called {host:?}")]
+    UnknownHub { host: String },
+    #[error("api-version {version:?} is not known")]
+    ApiVersion { version: String },
+    #[error("the client id {client_id:?} is not the device id of the user name")]
+    ClientId { client_id: String },
+    #[error("the device is not registered at this hub")]
+    UnknownDevice,
+    #[error("the device is disabled")]
+    Disabled,
+    #[error("neither a token nor a certificate was given")]
+    NoCredential,
+    #[error("the device has to come with {0}")]
+    OtherCredential(&'static str),
+    #[error("the token is refused: {0}")]
+    Token(#[from] SasError),
+    #[error("the token is for {resource:?}")]
+    TokenResource { resource: String },
+    #[error("the certificate cannot be read")]
+    UnreadableCertificate,
+    #[error("the certificate is not the one the device registered with")]
+    OtherCertificate,
+    #[error("the certificate's issuer {issuer:?} has not been synchronized to the hub")]
+    NotSynchronized { issuer: String },
+    #[error("the certificate is refused: {0}")]
+    Certificate(#[from] ChainError),
+    #[error("the certificate has been revoked: its device identifier is no longer the device's")]
+    Revoked,
+}
+
+/// What a device shows to a hub.
+#[derive(Clone, Copy)]
+pub(super) struct Evidence<'a> {
+    pub(super) host: &'a str,
+    /// DER, leaf first; TLS has proved that the device holds the leaf's key.
+    pub(super) chain: &'a [Vec<u8>],
+    pub(super) password: Option<&'a [u8]>,
+}
+
+/// Checks a device's proof; yields the thumbprint of the certificate it came with, if with one.
+pub(super) fn admit(
+    key: &DeviceKey,
+    evidence: Evidence<'_>,
+    namespace: &Namespace,
+    clock: Clock,
+) -> Result<Option<Thumbprint>, HubRefusal> {
+    let device = namespace.registry.device(key).ok_or(HubRefusal::UnknownDevice)?;
+    if !device.enabled {
+        return Err(HubRefusal::Disabled);
+    }
+    match (&device.credential, evidence.password, evidence.chain.first()) {
+        (HubCredential::Key(secret), Some(token), _) => {
+            verify_token(secret, token, evidence.host, &key.device_id, clock)?;
+            Ok(None)
+        }
+        (HubCredential::Key(_), None, Some(_)) => {
+            Err(HubRefusal::OtherCredential("a token signed with its key"))
+        }
+        (_, None, Some(leaf)) => {
+            let leaf =
+                Certificate::from_der(leaf).map_err(|_| HubRefusal::UnreadableCertificate)?;
+            if let HubCredential::Certificate(expected) = &device.credential {
+                if leaf.thumbprint() != *expected {
+                    return Err(HubRefusal::OtherCertificate);
+                }
+            } else {
+                verify_issued(&leaf, &key.device_id, namespace, clock)?;
+                if device_identifier(&leaf).as_ref() != Some(&device.identifier) {
+                    return Err(HubRefusal::Revoked);
+                }
+            }
+            Ok(Some(leaf.thumbprint()))
+        }
+        (_, Some(_), _) => Err(HubRefusal::OtherCredential("its certificate, and no password")),
+        (_, None, None) => Err(HubRefusal::NoCredential),
+    }
+}
+
+/// The leaf alone counts: the hub has the issuing authorities from the namespace, and what else a
+/// device sends along proves nothing.
+fn verify_issued(
+    leaf: &Certificate,
+    device_id: &str,
+    namespace: &Namespace,
+    clock: Clock,
+) -> Result<(), HubRefusal> {
+    let issuer = leaf.issuer();
+    let anchor = namespace
+        .synchronized()
+        .find(|authority| authority.subject() == issuer)
+        .ok_or(HubRefusal::NotSynchronized { issuer })?;
+    let policy = ChainPolicy {
+        now: Some(clock.wall),
+        anchor: Some(anchor),
+        ..ChainPolicy::new(leaf.public_key(), device_id)
+    };
+    CertificateChain::accept([Base64::encode_string(leaf.as_der())], &policy)?;
+    Ok(())
+}
+
+fn verify_token(
+    key: &SymmetricKey,
+    token: &[u8],
+    host: &str,
+    device_id: &str,
+    clock: Clock,
+) -> Result<(), HubRefusal> {
+    let token = std::str::from_utf8(token).map_err(|_| SasError::Scheme)?;
+    let claims = SasClaims::parse(token)?;
+    if !claims.is_for(&[host, "/devices/", device_id].concat()) {
+        return Err(HubRefusal::TokenResource { resource: claims.resource().into() });
+    }
+    Ok(claims.verify(key, clock.wall, SAS_SKEW)?)
+}

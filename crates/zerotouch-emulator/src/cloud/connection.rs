@@ -1,0 +1,76 @@
+//! One connection: its MQTT engine, and whom it turned out to be.
+
+use zerotouch_mqtt_codec::{QoS, TopicName};
+use zerotouch_mqtt_session::{CloseReason, PublishHandle, ServerConnection, ServerEvent};
+use zerotouch_time::Instant;
+
+use super::effects::{Command, Message, RenewalResult};
+use super::{dps, hub};
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) mqtt: ServerConnection,
+    pub(super) peer: Peer,
+    /// Results of renewals that await acknowledgement.
+    unacknowledged: Vec<(PublishHandle, RenewalResult)>,
+}
+
+/// Who is at the other end.
+#[derive(Debug)]
+pub(super) enum Peer {
+    /// Not yet known. The chain is DER, leaf first; TLS has proved possession of the leaf's key.
+    Stranger {
+        chain: Vec<Vec<u8>>,
+    },
+    Dps(Box<dps::Session>),
+    Hub(Box<hub::Session>),
+}
+
+impl Connection {
+    pub(super) fn new(mqtt: ServerConnection, chain: Vec<Vec<u8>>) -> Self {
+        Self { mqtt, peer: Peer::Stranger { chain }, unacknowledged: Vec::new() }
+    }
+
+    /// Carries out what a service decided; yields the result of a renewal that is delivered thereby.
+    pub(super) fn carry_out(&mut self, command: Command, now: Instant) -> Option<RenewalResult> {
+        match command {
+            Command::Accept { session_present } => self.mqtt.accept(session_present, now),
+            Command::Refuse(refusal) => self.mqtt.refuse(refusal),
+            Command::Acknowledge(id) => self.mqtt.acknowledge(id),
+            Command::Suback(id, codes) => self.mqtt.suback(id, &codes),
+            Command::Unsuback(id) => self.mqtt.unsuback(id),
+            Command::Publish(message) => return self.publish(message),
+            Command::Close => self.mqtt.close(),
+        }
+        None
+    }
+
+    /// Sends a message. One that cannot be sent, because its topic is too long or the client does not
+    /// acknowledge those before, is not; a result of a renewal is then kept for later.
+    fn publish(&mut self, message: Message) -> Option<RenewalResult> {
+        let Message { topic, payload, qos, renewal } = message;
+        let topic = TopicName::new(&topic).ok()?;
+        match self.mqtt.publish(topic, &payload, qos, false) {
+            Ok(Some(handle)) => {
+                self.unacknowledged.extend(renewal.map(|result| (handle, result)));
+                None
+            }
+            Ok(None) => renewal.filter(|_| qos == QoS::AtMostOnce),
+            Err(_) => None,
+        }
+    }
+
+    /// The client acknowledged a message; yields the result of a renewal that it was.
+    pub(super) fn acknowledged(&mut self, handle: PublishHandle) -> Option<RenewalResult> {
+        let index = self.unacknowledged.iter().position(|(awaited, _)| *awaited == handle)?;
+        Some(self.unacknowledged.swap_remove(index).1)
+    }
+
+    /// Why the connection has ended, if it has and has not said so before.
+    pub(super) fn ended(&mut self) -> Option<CloseReason> {
+        std::iter::from_fn(|| self.mqtt.poll_event()).find_map(|event| match event {
+            ServerEvent::Closed(reason) => Some(reason),
+            _ => None,
+        })
+    }
+}

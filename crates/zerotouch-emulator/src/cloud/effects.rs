@@ -1,0 +1,150 @@
+//! What services do to the world outside them: answer connections, set timers, tell what happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chacha20::ChaCha20Rng;
+use zerotouch_mqtt_codec::{ConnectRefusal, PacketIdentifier, QoS, SubAckReturnCode};
+use zerotouch_time::Instant;
+
+use super::clock::Clock;
+use super::event::{CloudEvent, ConnectionId, EventLog};
+use super::registry::DeviceKey;
+
+/// The connection an input came on, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    pub(super) connection: ConnectionId,
+    pub(super) clock: Clock,
+}
+
+/// Something a connection has to do, in the order the services decided.
+#[derive(Debug)]
+pub(super) enum Command {
+    Accept { session_present: bool },
+    Refuse(ConnectRefusal),
+    Acknowledge(PacketIdentifier),
+    Suback(PacketIdentifier, Vec<SubAckReturnCode>),
+    Unsuback(PacketIdentifier),
+    Publish(Message),
+    Close,
+}
+
+/// A message to a client.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) topic: String,
+    pub(super) payload: Vec<u8>,
+    pub(super) qos: QoS,
+    /// The renewal whose result this is: it is kept until it has been delivered.
+    pub(super) renewal: Option<RenewalResult>,
+}
+
+/// Names the result of one renewal of one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RenewalResult {
+    pub(super) device: DeviceKey,
+    pub(super) correlation_id: String,
+}
+
+/// What wants to be woken.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Connection(ConnectionId),
+    Renewal(DeviceKey),
+}
+
+/// The timers, each set to one instant.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    due: BTreeSet<(Instant, Timer)>,
+    set: BTreeMap<Timer, Instant>,
+}
+
+impl Timers {
+    /// Sets, changes or (with `None`) clears a timer.
+    pub(super) fn set(&mut self, timer: Timer, at: Option<Instant>) {
+        if self.set.get(&timer).copied() == at {
+            return;
+        }
+        let former = match at {
+            Some(at) => {
+                self.due.insert((at, timer.clone()));
+                self.set.insert(timer.clone(), at)
+            }
+            None => self.set.remove(&timer),
+        };
+        if let Some(former) = former {
+            self.due.remove(&(former, timer));
+        }
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the next timer that is due.
+    pub(super) fn pop(&mut self, now: Instant) -> Option<Timer> {
+        let (at, _) = self.due.first()?;
+        if *at > now {
+            return None;
+        }
+        let (_, timer) = self.due.pop_first()?;
+        self.set.remove(&timer);
+        Some(timer)
+    }
+}
+
+/// Where services leave what they decide.
+#[derive(Debug)]
+pub(super) struct Effects {
+    pub(super) commands: Vec<(ConnectionId, Command)>,
+    pub(super) events: EventLog,
+    pub(super) timers: Timers,
+    pub(super) rng: ChaCha20Rng,
+}
+
+impl Effects {
+    pub(super) fn new(rng: ChaCha20Rng) -> Self {
+        Self { commands: Vec::new(), events: EventLog::default(), timers: Timers::default(), rng }
+    }
+
+    pub(super) fn command(&mut self, connection: ConnectionId, command: Command) {
+        self.commands.push((connection, command));
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        connection: ConnectionId,
+        topic: String,
+        payload: Vec<u8>,
+        qos: QoS,
+    ) {
+        let message = Message { topic, payload, qos, renewal: None };
+        self.command(connection, Command::Publish(message));
+    }
+
+    pub(super) fn tell(&mut self, event: CloudEvent) {
+        self.events.push(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // One timer rings once, when it was last set to.
+    #[test]
+    fn a_timer_moves() {
+        let timer = Timer::Connection(ConnectionId(1));
+        let at = Instant::from_micros;
+        let mut timers = Timers::default();
+        timers.set(timer.clone(), Some(at(5)));
+        timers.set(timer.clone(), Some(at(9)));
+        assert_eq!((timers.next(), timers.pop(at(8))), (Some(at(9)), None));
+        assert_eq!(timers.pop(at(9)), Some(timer.clone()));
+        assert_eq!((timers.next(), timers.pop(at(10))), (None, None));
+        timers.set(timer.clone(), Some(at(20)));
+        timers.set(timer, None);
+        assert_eq!(timers.next(), None);
+    }
+}

@@ -1,0 +1,418 @@
+//! The hubs: who may connect, and what a connected device may do.
+//!
+//! A hub judges at CONNECT: whoever it does not let in reads CONNACK 5 and nothing else. A device
+//! has one connection; a new one ends the old. What it subscribed to is kept beyond its connection
+//! unless it asked for a clean session, and the result of a renewal is kept in any case.
+
+use std::collections::BTreeMap;
+
+use zerotouch_credentials::Thumbprint;
+use zerotouch_hub::wire::{
+    CREDENTIALS, DESIRED_PREFIX, DESIRED_PROPERTIES, ISSUE_CERTIFICATE_PREFIX,
+    MAX_TELEMETRY_LENGTH, METHOD_PREFIX, METHODS, TWIN_REPLY_PREFIX, TWIN_RESPONSES,
+    command_prefix, commands_filter, telemetry_prefix,
+};
+use zerotouch_mqtt_codec::{Connect, Publish, QoS, SubAckReturnCode, Subscribe, Unsubscribe};
+use zerotouch_mqtt_session::CloseReason;
+use zerotouch_wire::{PropertyBag, ReplyTopic, percent_decode, percent_encode};
+
+use super::clock::Clock;
+use super::effects::{At, Command, Effects};
+use super::event::{CloudEvent, ConnectionId};
+use super::fixture::{HubApiVersion, HubSettings};
+use super::namespace::Namespace;
+use super::registry::DeviceKey;
+use super::renewal::Renewals;
+use super::twin::{Twin, TwinError};
+
+/// How the topic of a request for the twin begins.
+const TWIN_GET_PREFIX: &str = "$iothub/twin/GET/?";
+/// How the topic of a report begins.
+const TWIN_REPORT_PREFIX: &str = "$iothub/twin/PATCH/properties/reported/?";
+/// How the topic of the answer to a direct method begins.
+const METHOD_REPLY_PREFIX: &str = "$iothub/methods/res/";
+/// More filters than this in one SUBSCRIBE are refused (IoT Hub MQTT documentation).
+const MAX_FILTERS: usize = 5;
+
+/// All hubs.
+#[derive(Debug)]
+pub(super) struct Hubs {
+    pub(super) names: Vec<String>,
+    settings: HubSettings,
+    devices: BTreeMap<DeviceKey, DeviceState>,
+    pub(super) renewals: Renewals,
+}
+
+/// What a hub keeps of a device.
+#[derive(Debug, Default)]
+struct DeviceState {
+    connection: Option<ConnectionId>,
+    subscriptions: Subscriptions,
+    twin: Twin,
+}
+
+/// What a device has subscribed to, and at which quality of service.
+pub(super) type Subscriptions = BTreeMap<Feature, QoS>;
+
+/// What a device may subscribe to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Feature {
+    Commands,
+    Methods,
+    TwinResponses,
+    DesiredProperties,
+    Credentials,
+}
+
+/// A connection of a device that was let in.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) key: DeviceKey,
+    pub(super) api_version: HubApiVersion,
+    clean: bool,
+    will: Option<Will>,
+}
+
+#[derive(Debug)]
+struct Will {
+    topic: String,
+    message: Vec<u8>,
+}
+
+impl Hubs {
+    pub(super) fn new(names: Vec<String>, settings: HubSettings) -> Self {
+        let renewals = Renewals::new(&settings);
+        Self { names, settings, devices: BTreeMap::new(), renewals }
+    }
+
+    /// The place of the hub with that host name.
+    pub(super) fn position(&self, host: &str) -> Option<usize> {
+        self.names.iter().position(|name| name.eq_ignore_ascii_case(host))
+    }
+
+    pub(super) fn api_version(&self, name: &str) -> Option<&HubApiVersion> {
+        self.settings.api_versions.iter().find(|version| version.name == name)
+    }
+
+    /// Lets in a device that has proved who it is.
+    pub(super) fn connect(
+        &mut self,
+        key: DeviceKey,
+        api_version: HubApiVersion,
+        connect: &Connect<'_>,
+        thumbprint: Option<Thumbprint>,
+        at: At,
+        fx: &mut Effects,
+    ) -> Session {
+        let known = self.devices.contains_key(&key);
+        let device = self.devices.entry(key.clone()).or_default();
+        let session_present = known && !connect.clean_session;
+        if connect.clean_session {
+            device.subscriptions.clear();
+        }
+        if let Some(former) = device.connection.replace(at.connection) {
+            fx.command(former, Command::Close);
+        }
+        fx.command(at.connection, Command::Accept { session_present });
+        fx.tell(CloudEvent::HubConnected {
+            hub: self.names[key.hub].clone(),
+            device_id: key.device_id.clone(),
+            thumbprint,
+        });
+        self.renewals.deliver(&key, Some(at.connection), &device.subscriptions, fx);
+        let will = connect
+            .will
+            .map(|will| Will { topic: will.topic.as_str().into(), message: will.message.into() });
+        Session { key, api_version, clean: connect.clean_session, will }
+    }
+
+    /// A device's connection ended.
+    pub(super) fn closed(
+        &mut self,
+        session: &Session,
+        reason: &CloseReason,
+        connection: ConnectionId,
+        fx: &mut Effects,
+    ) {
+        if *reason != CloseReason::Disconnected
+            && let Some(event) = session.will_as_telemetry()
+        {
+            fx.tell(event);
+        }
+        self.renewals.connection_lost(&session.key, connection);
+        let mut reason = reason.to_string();
+        if let Some(device) = self.devices.get_mut(&session.key) {
+            if device.connection == Some(connection) {
+                device.connection = None;
+                if session.clean {
+                    device.subscriptions.clear();
+                }
+            } else {
+                reason = "another connection of the device took over".into();
+            }
+        }
+        let device_id = session.key.device_id.clone();
+        fx.tell(CloudEvent::Disconnected { device_id, reason });
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        session: &Session,
+        subscribe: &Subscribe<'_>,
+        at: At,
+        fx: &mut Effects,
+    ) {
+        let Some(device) = self.devices.get_mut(&session.key) else { return };
+        let too_many = subscribe.filters.len() > MAX_FILTERS;
+        let codes = subscribe.filters.iter().map(|(filter, qos)| {
+            match Feature::of(filter.as_str(), &session.key.device_id) {
+                Some(feature) if !too_many => {
+                    let granted = qos.min(QoS::AtLeastOnce);
+                    device.subscriptions.insert(feature, granted);
+                    SubAckReturnCode::Granted(granted)
+                }
+                _ => SubAckReturnCode::Failure,
+            }
+        });
+        let codes = codes.collect();
+        fx.command(at.connection, Command::Suback(subscribe.id, codes));
+        self.renewals.deliver(&session.key, Some(at.connection), &device.subscriptions, fx);
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        session: &Session,
+        unsubscribe: &Unsubscribe<'_>,
+        at: At,
+        fx: &mut Effects,
+    ) {
+        let Some(device) = self.devices.get_mut(&session.key) else { return };
+        for filter in unsubscribe.filters.iter() {
+            if let Some(feature) = Feature::of(filter.as_str(), &session.key.device_id) {
+                device.subscriptions.remove(&feature);
+            }
+        }
+        fx.command(at.connection, Command::Unsuback(unsubscribe.id));
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        session: &Session,
+        publish: &Publish<'_>,
+        namespace: &Namespace,
+        at: At,
+        fx: &mut Effects,
+    ) {
+        let Some(device) = self.devices.get_mut(&session.key) else { return };
+        let device_id = &session.key.device_id;
+        let topic = publish.topic.as_str();
+        let Some(request) = Request::of(topic, device_id) else {
+            return fx.command(at.connection, Command::Close);
+        };
+        let too_large = publish.payload.len() > MAX_TELEMETRY_LENGTH;
+        if publish.qos() == QoS::ExactlyOnce || too_large {
+            return fx.command(at.connection, Command::Close);
+        }
+        if let Some(id) = publish.packet_identifier() {
+            fx.command(at.connection, Command::Acknowledge(id));
+        }
+        match request {
+            Request::Telemetry(bag) => {
+                let mut properties = decode_properties(bag);
+                if publish.retain {
+                    properties.push(("mqtt-retain".into(), "true".into()));
+                }
+                fx.tell(CloudEvent::Telemetry {
+                    device_id: device_id.clone(),
+                    properties,
+                    payload: publish.payload.to_vec(),
+                });
+            }
+            Request::TwinGet(bag) => {
+                fx.tell(CloudEvent::TwinRead { device_id: device_id.clone() });
+                let body = device.twin.document().to_string().into_bytes();
+                device.reply(TWIN_REPLY_PREFIX, 200, bag, None, body, fx);
+            }
+            Request::TwinReport(bag) => match device.twin.report(publish.payload) {
+                Ok(version) => {
+                    fx.tell(CloudEvent::TwinReported { device_id: device_id.clone(), version });
+                    device.reply(TWIN_REPLY_PREFIX, 204, bag, Some(version), Vec::new(), fx);
+                }
+                Err(_) => device.reply(TWIN_REPLY_PREFIX, 400, bag, None, Vec::new(), fx),
+            },
+            Request::MethodReply(reply) => fx.tell(CloudEvent::MethodAnswered {
+                device_id: device_id.clone(),
+                request_id: reply.request_id().unwrap_or_default().into(),
+                status: reply.status.into(),
+                payload: publish.payload.to_vec(),
+            }),
+            Request::IssueCertificate(bag) => {
+                let Some(request_id) = bag.get("$rid") else { return };
+                let subscriptions = &device.subscriptions;
+                self.renewals.request(
+                    session,
+                    subscriptions,
+                    (request_id, publish.payload),
+                    namespace,
+                    at,
+                    fx,
+                );
+            }
+        }
+    }
+
+    /// Works on the renewal of a device whose timer has rung.
+    pub(super) fn renewal_due(
+        &mut self,
+        key: &DeviceKey,
+        namespace: &Namespace,
+        clock: Clock,
+        fx: &mut Effects,
+    ) {
+        self.renewals.due(key, namespace, clock, fx);
+        if let Some(device) = self.devices.get(key) {
+            self.renewals.deliver(key, device.connection, &device.subscriptions, fx);
+        }
+    }
+
+    /// Ends the connection of a device, if it has one.
+    pub(super) fn disconnect(&self, key: &DeviceKey, fx: &mut Effects) {
+        if let Some(connection) = self.devices.get(key).and_then(|device| device.connection) {
+            fx.command(connection, Command::Close);
+        }
+    }
+
+    /// Changes desired properties, and tells the device if it listens.
+    pub(super) fn desire(
+        &mut self,
+        key: &DeviceKey,
+        patch: serde_json::Map<String, serde_json::Value>,
+        fx: &mut Effects,
+    ) -> Result<u64, TwinError> {
+        let device = self.devices.entry(key.clone()).or_default();
+        let (version, sent) = device.twin.desire(patch)?;
+        let topic = format!("{DESIRED_PREFIX}$version={version}");
+        device.send(Feature::DesiredProperties, topic, sent.to_string().into_bytes(), fx);
+        Ok(version)
+    }
+
+    /// Calls a direct method; `false` if the device does not listen now.
+    pub(super) fn invoke(
+        &self,
+        key: &DeviceKey,
+        (name, request_id): (&str, &str),
+        payload: &[u8],
+        fx: &mut Effects,
+    ) -> bool {
+        let Some(device) = self.devices.get(key) else { return false };
+        let topic = format!("{METHOD_PREFIX}{}/?$rid={request_id}", percent_encode(name));
+        device.send(Feature::Methods, topic, payload.to_vec(), fx)
+    }
+
+    /// Sends a cloud-to-device message; `false` if the device does not listen now.
+    pub(super) fn send(
+        &self,
+        key: &DeviceKey,
+        properties: &[(&str, &str)],
+        payload: &[u8],
+        fx: &mut Effects,
+    ) -> bool {
+        let Some(device) = self.devices.get(key) else { return false };
+        let to = format!("/devices/{}/messages/devicebound", key.device_id);
+        let mut topic = command_prefix(&key.device_id);
+        for (name, value) in [("$.to", &*to)].iter().chain(properties) {
+            if !topic.ends_with('/') {
+                topic.push('&');
+            }
+            topic.extend([&percent_encode(name), "=", &percent_encode(value)]);
+        }
+        device.send(Feature::Commands, topic, payload.to_vec(), fx)
+    }
+}
+
+impl DeviceState {
+    /// Answers a request under the id it came with; one without an id has no answer.
+    fn reply(
+        &self,
+        prefix: &str,
+        status: u16,
+        request: PropertyBag<'_>,
+        version: Option<u64>,
+        body: Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        let Some(request_id) = request.get("$rid") else { return };
+        let version = version.map(|version| format!("&$version={version}")).unwrap_or_default();
+        let topic = format!("{prefix}{status}/?$rid={request_id}{version}");
+        self.send(Feature::TwinResponses, topic, body, fx);
+    }
+
+    /// Sends to a device that is connected and listens; `false` if it does not.
+    fn send(&self, feature: Feature, topic: String, payload: Vec<u8>, fx: &mut Effects) -> bool {
+        let (Some(connection), Some(qos)) = (self.connection, self.subscriptions.get(&feature))
+        else {
+            return false;
+        };
+        fx.publish(connection, topic, payload, *qos);
+        true
+    }
+}
+
+impl Feature {
+    /// Which feature a filter asks for; only the documented filters exist.
+    fn of(filter: &str, device_id: &str) -> Option<Self> {
+        match filter {
+            METHODS => Some(Self::Methods),
+            TWIN_RESPONSES => Some(Self::TwinResponses),
+            DESIRED_PROPERTIES => Some(Self::DesiredProperties),
+            CREDENTIALS => Some(Self::Credentials),
+            _ => (filter == commands_filter(device_id)).then_some(Self::Commands),
+        }
+    }
+}
+
+impl Session {
+    /// The Will of a device that left without a word is telemetry, if it was to be published as such.
+    fn will_as_telemetry(&self) -> Option<CloudEvent> {
+        let will = self.will.as_ref()?;
+        let device_id = self.key.device_id.clone();
+        let mut properties =
+            decode_properties(will.topic.strip_prefix(&telemetry_prefix(&device_id))?);
+        properties.push(("iothub-MessageType".into(), "Will".into()));
+        Some(CloudEvent::Telemetry { device_id, properties, payload: will.message.clone() })
+    }
+}
+
+/// What a device publishes, told by its topic.
+enum Request<'a> {
+    Telemetry(&'a str),
+    TwinGet(PropertyBag<'a>),
+    TwinReport(PropertyBag<'a>),
+    MethodReply(ReplyTopic<'a>),
+    IssueCertificate(PropertyBag<'a>),
+}
+
+impl<'a> Request<'a> {
+    fn of(topic: &'a str, device_id: &str) -> Option<Self> {
+        let bag = |prefix| topic.strip_prefix(prefix).map(PropertyBag::new);
+        if let Some(events) = topic.strip_prefix(telemetry_prefix(device_id).trim_end_matches('/'))
+        {
+            return (events.is_empty() || events.starts_with('/'))
+                .then(|| Self::Telemetry(events.trim_start_matches('/')));
+        }
+        bag(TWIN_GET_PREFIX)
+            .map(Self::TwinGet)
+            .or_else(|| bag(TWIN_REPORT_PREFIX).map(Self::TwinReport))
+            .or_else(|| bag(ISSUE_CERTIFICATE_PREFIX).map(Self::IssueCertificate))
+            .or_else(|| ReplyTopic::parse(METHOD_REPLY_PREFIX, topic).map(Self::MethodReply))
+    }
+}
+
+/// Names and values, decoded; what cannot be decoded stays as it was sent, null is empty.
+fn decode_properties(bag: &str) -> Vec<(String, String)> {
+    let decode = |text: &str| percent_decode(text).unwrap_or_else(|_| text.into());
+    PropertyBag::new(bag)
+        .iter()
+        .map(|(name, value)| (decode(name), decode(value.unwrap_or_default())))
+        .collect()
+}

@@ -1,0 +1,129 @@
+//! The namespace of Azure Device Registry: devices and where they belong.
+//!
+//! A registration makes or updates a device here; a hub asks here whom to let in.
+
+use std::collections::BTreeMap;
+
+use chacha20::ChaCha20Rng;
+use zerotouch_credentials::{SymmetricKey, Thumbprint};
+use zerotouch_time::UnixTime;
+
+use super::clock::uuid;
+
+/// A device at a hub: the hub's place in the fixture, and the device's name there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct DeviceKey {
+    pub(super) hub: usize,
+    pub(super) device_id: String,
+}
+
+/// How a device proves itself to its hub.
+#[derive(Debug)]
+pub(super) enum HubCredential {
+    /// The key it registered with.
+    Key(SymmetricKey),
+    /// The very certificate it registered with.
+    Certificate(Thumbprint),
+    /// Any certificate issued to it under a credential policy.
+    Issued { policy: String },
+}
+
+/// A device of the namespace.
+#[derive(Debug)]
+pub(super) struct Device {
+    /// The namespace's name for it.
+    pub(super) uuid: String,
+    pub(super) registration_id: String,
+    /// A disabled device is refused by its hub.
+    pub(super) enabled: bool,
+    /// Embedded in every certificate issued to it; a certificate with another is revoked.
+    pub(super) identifier: String,
+    pub(super) credential: HubCredential,
+    pub(super) created: UnixTime,
+    pub(super) updated: UnixTime,
+    /// Counts registrations.
+    pub(super) generation: u64,
+}
+
+/// How a registration changed the namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Substatus {
+    InitialAssignment,
+    DeviceDataMigrated,
+    ReprovisionedToInitialAssignment,
+}
+
+impl Substatus {
+    /// As on the wire.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::InitialAssignment => "initialAssignment",
+            Self::DeviceDataMigrated => "deviceDataMigrated",
+            Self::ReprovisionedToInitialAssignment => "reprovisionedToInitialAssignment",
+        }
+    }
+}
+
+/// All devices, by where they belong and by registration id.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    devices: BTreeMap<DeviceKey, Device>,
+    /// By registration id in lower case.
+    registrations: BTreeMap<String, DeviceKey>,
+}
+
+impl Registry {
+    /// Enters a registration: a new device, or a known one with a new credential and perhaps a new
+    /// place, keeping its identity.
+    pub(super) fn register(
+        &mut self,
+        registration_id: &str,
+        key: &DeviceKey,
+        credential: HubCredential,
+        now: UnixTime,
+        rng: &mut ChaCha20Rng,
+    ) -> Substatus {
+        let former = self.registrations.insert(registration_id.to_ascii_lowercase(), key.clone());
+        let device = former.as_ref().and_then(|former| self.devices.remove(former));
+        let substatus = match former {
+            None => Substatus::InitialAssignment,
+            Some(former) if former == *key => Substatus::ReprovisionedToInitialAssignment,
+            Some(_) => Substatus::DeviceDataMigrated,
+        };
+        let device = match device {
+            Some(known) => {
+                Device { credential, updated: now, generation: known.generation + 1, ..known }
+            }
+            None => Device {
+                uuid: uuid(rng),
+                registration_id: registration_id.into(),
+                enabled: true,
+                identifier: uuid(rng),
+                credential,
+                created: now,
+                updated: now,
+                generation: 1,
+            },
+        };
+        self.devices.insert(key.clone(), device);
+        substatus
+    }
+
+    pub(super) fn device(&self, key: &DeviceKey) -> Option<&Device> {
+        self.devices.get(key)
+    }
+
+    /// Where a registration was assigned to.
+    pub(super) fn registration(&self, registration_id: &str) -> Option<&DeviceKey> {
+        self.registrations.get(&registration_id.to_ascii_lowercase())
+    }
+
+    pub(super) fn device_mut(&mut self, registration_id: &str) -> Option<&mut Device> {
+        let key = self.registrations.get(&registration_id.to_ascii_lowercase())?;
+        self.devices.get_mut(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&DeviceKey, &Device)> {
+        self.devices.iter()
+    }
+}

@@ -1,0 +1,281 @@
+//! The services behind the connections: whom a client means, and what it is told.
+
+use chacha20::ChaCha20Rng;
+use zerotouch_mqtt_codec::{Connect, ConnectRefusal, QoS, SubAckReturnCode, Subscribe};
+use zerotouch_mqtt_session::{CloseReason, ServerEvent};
+use zerotouch_time::UnixTime;
+
+use super::CloudError;
+use super::admission::{self, HubRefusal};
+use super::authority::Authority;
+use super::clock::{Clock, uuid};
+use super::connection::Peer;
+use super::dps::Dps;
+use super::effects::{At, Command, Effects, RenewalResult};
+use super::enrollment::{self, Enrollments};
+use super::event::{CloudEvent, ConnectionId};
+use super::fixture::Fixture;
+use super::hub::{self, Hubs};
+use super::login::UserName;
+use super::namespace::Namespace;
+use super::registry::DeviceKey;
+use super::twin::TwinError;
+
+#[derive(Debug)]
+pub(super) struct Services {
+    dps: Dps,
+    pub(super) namespace: Namespace,
+    hubs: Hubs,
+}
+
+/// A registered device, as an operator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceRecord<'a> {
+    /// Under which name it registered.
+    pub registration_id: &'a str,
+    /// Its name at its hub.
+    pub device_id: &'a str,
+    /// Its hub's host name.
+    pub hub: &'a str,
+    /// The namespace's name for it.
+    pub uuid: &'a str,
+    /// Whether its hub lets it in.
+    pub enabled: bool,
+    /// How many times it has registered.
+    pub registrations: u64,
+}
+
+impl Services {
+    pub(super) fn new(
+        fixture: Fixture,
+        now: UnixTime,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Self, CloudError> {
+        fixture.check()?;
+        let enrollments =
+            Enrollments::new(fixture.enrollment_groups, fixture.individual_enrollments, rng)?;
+        let authority = Authority::new(&fixture.credential_policies, now, rng)?;
+        Ok(Self {
+            dps: Dps::new(fixture.id_scope, fixture.hubs.clone(), fixture.dps, enrollments),
+            namespace: Namespace::new(authority, fixture.credential_policies),
+            hubs: Hubs::new(fixture.hubs, fixture.hub),
+        })
+    }
+
+    /// One event of a connection.
+    pub(super) fn handle(
+        &mut self,
+        peer: &mut Peer,
+        event: ServerEvent<'_>,
+        at: At,
+        fx: &mut Effects,
+    ) {
+        match (peer, event) {
+            (peer @ Peer::Stranger { .. }, ServerEvent::Connect(connect)) => {
+                self.connect(peer, &connect, at, fx);
+            }
+            (Peer::Dps(session), ServerEvent::Publish(publish)) => {
+                self.dps.publish(session, &publish, &mut self.namespace, at, fx);
+            }
+            (Peer::Dps(session), ServerEvent::Subscribe(subscribe)) => {
+                let codes = subscribe_dps(session, &subscribe);
+                fx.command(at.connection, Command::Suback(subscribe.id, codes));
+            }
+            (Peer::Dps(session), ServerEvent::Unsubscribe(unsubscribe)) => {
+                if unsubscribe.filters.iter().any(|f| f.as_str() == zerotouch_dps::SUBSCRIPTION) {
+                    session.set_subscription(None);
+                }
+                fx.command(at.connection, Command::Unsuback(unsubscribe.id));
+            }
+            (Peer::Hub(session), ServerEvent::Publish(publish)) => {
+                self.hubs.publish(session, &publish, &self.namespace, at, fx);
+            }
+            (Peer::Hub(session), ServerEvent::Subscribe(subscribe)) => {
+                self.hubs.subscribe(session, &subscribe, at, fx);
+            }
+            (Peer::Hub(session), ServerEvent::Unsubscribe(unsubscribe)) => {
+                self.hubs.unsubscribe(session, &unsubscribe, at, fx);
+            }
+            _ => {}
+        }
+    }
+
+    fn connect(&mut self, peer: &mut Peer, connect: &Connect<'_>, at: At, fx: &mut Effects) {
+        let Peer::Stranger { chain } = peer else { return };
+        let username = connect.login.map(|login| login.username).unwrap_or_default();
+        // Clients without a password send none, or an empty one.
+        let password =
+            connect.login.and_then(|login| login.password).filter(|password| !password.is_empty());
+        match UserName::parse(username) {
+            Some(UserName::Dps { id_scope, registration_id, api_version }) => {
+                let refuse = |refusal, reason: String, fx: &mut Effects| {
+                    fx.command(at.connection, Command::Refuse(refusal));
+                    let client_id = connect.client_id.into();
+                    fx.tell(CloudEvent::ConnectRefused { client_id, reason });
+                };
+                let Some(version) = self.dps.api_version(api_version).cloned() else {
+                    let reason = format!("api-version {api_version:?} is not known");
+                    return refuse(ConnectRefusal::NotAuthorized, reason, fx);
+                };
+                let legal = zerotouch_dps::RegistrationId::new(registration_id).is_ok();
+                if !legal || !connect.client_id.eq_ignore_ascii_case(registration_id) {
+                    let reason = format!("the registration id {registration_id:?} is no client id");
+                    return refuse(ConnectRefusal::IdentifierRejected, reason, fx);
+                }
+                let evidence = enrollment::Evidence { id_scope, registration_id, chain, password };
+                let session = self.dps.connect(evidence, version, at);
+                fx.command(at.connection, Command::Accept { session_present: false });
+                *peer = Peer::Dps(Box::new(session));
+            }
+            Some(UserName::Hub { host, device_id, api_version }) => {
+                let evidence = admission::Evidence { host, chain, password };
+                match self.connect_hub(connect, (device_id, api_version), evidence, at, fx) {
+                    Ok(session) => *peer = Peer::Hub(Box::new(session)),
+                    Err(refusal) => {
+                        fx.command(at.connection, Command::Refuse(ConnectRefusal::NotAuthorized));
+                        fx.tell(CloudEvent::HubRefused {
+                            device_id: device_id.into(),
+                            reason: refusal.to_string(),
+                        });
+                    }
+                }
+            }
+            None => {
+                fx.command(at.connection, Command::Refuse(ConnectRefusal::NotAuthorized));
+                fx.tell(CloudEvent::ConnectRefused {
+                    client_id: connect.client_id.into(),
+                    reason: format!("the user name {username:?} is for no service here"),
+                });
+            }
+        }
+    }
+
+    fn connect_hub(
+        &mut self,
+        connect: &Connect<'_>,
+        (device_id, api_version): (&str, &str),
+        evidence: admission::Evidence<'_>,
+        at: At,
+        fx: &mut Effects,
+    ) -> Result<hub::Session, HubRefusal> {
+        let host = evidence.host;
+        let hub =
+            self.hubs.position(host).ok_or_else(|| HubRefusal::UnknownHub { host: host.into() })?;
+        let version = self.hubs.api_version(api_version).cloned();
+        let version =
+            version.ok_or_else(|| HubRefusal::ApiVersion { version: api_version.into() })?;
+        if connect.client_id != device_id {
+            return Err(HubRefusal::ClientId { client_id: connect.client_id.into() });
+        }
+        let key = DeviceKey { hub, device_id: device_id.into() };
+        let thumbprint = admission::admit(&key, evidence, &self.namespace, at.clock)?;
+        Ok(self.hubs.connect(key, version, connect, thumbprint, at, fx))
+    }
+
+    pub(super) fn closed(
+        &mut self,
+        peer: &Peer,
+        reason: &CloseReason,
+        connection: ConnectionId,
+        fx: &mut Effects,
+    ) {
+        if let Peer::Hub(session) = peer {
+            self.hubs.closed(session, reason, connection, fx);
+        }
+    }
+
+    pub(super) fn delivered(&mut self, result: &RenewalResult, fx: &mut Effects) {
+        self.hubs.renewals.delivered(result, fx);
+    }
+
+    pub(super) fn renewal_due(&mut self, key: &DeviceKey, clock: Clock, fx: &mut Effects) {
+        self.hubs.renewal_due(key, &self.namespace, clock, fx);
+    }
+}
+
+/// The one filter of the provisioning service is granted, at `QoS` 1 at most.
+fn subscribe_dps(
+    session: &mut super::dps::Session,
+    subscribe: &Subscribe<'_>,
+) -> Vec<SubAckReturnCode> {
+    let grant = |(filter, qos): (zerotouch_mqtt_codec::TopicFilter<'_>, QoS)| {
+        if filter.as_str() != zerotouch_dps::SUBSCRIPTION {
+            return SubAckReturnCode::Failure;
+        }
+        let granted = qos.min(QoS::AtLeastOnce);
+        session.set_subscription(Some(granted));
+        SubAckReturnCode::Granted(granted)
+    };
+    subscribe.filters.iter().map(grant).collect()
+}
+
+/// What an operator does.
+impl Services {
+    pub(super) fn id_scope(&self) -> &str {
+        self.dps.id_scope()
+    }
+
+    pub(super) fn enrollments(&self) -> &Enrollments {
+        &self.dps.enrollments
+    }
+
+    pub(super) fn devices(&self) -> impl Iterator<Item = DeviceRecord<'_>> {
+        self.namespace.registry.iter().map(|(key, device)| DeviceRecord {
+            registration_id: &device.registration_id,
+            device_id: &key.device_id,
+            hub: &self.hubs.names[key.hub],
+            uuid: &device.uuid,
+            enabled: device.enabled,
+            registrations: device.generation,
+        })
+    }
+
+    pub(super) fn revoke(
+        &mut self,
+        registration_id: &str,
+        disable: bool,
+        fx: &mut Effects,
+    ) -> bool {
+        let Some(device) = self.namespace.registry.device_mut(registration_id) else {
+            return false;
+        };
+        device.identifier = uuid(&mut fx.rng);
+        device.enabled &= !disable;
+        if let Some(key) = self.namespace.registry.registration(registration_id) {
+            self.hubs.disconnect(key, fx);
+        }
+        true
+    }
+
+    pub(super) fn update_desired(
+        &mut self,
+        registration_id: &str,
+        patch: serde_json::Map<String, serde_json::Value>,
+        fx: &mut Effects,
+    ) -> Result<u64, TwinError> {
+        let key = self.namespace.registry.registration(registration_id);
+        self.hubs.desire(key.ok_or(TwinError::NoDevice)?, patch, fx)
+    }
+
+    pub(super) fn invoke_method(
+        &self,
+        registration_id: &str,
+        call: (&str, &str),
+        payload: &[u8],
+        fx: &mut Effects,
+    ) -> bool {
+        let key = self.namespace.registry.registration(registration_id);
+        key.is_some_and(|key| self.hubs.invoke(key, call, payload, fx))
+    }
+
+    pub(super) fn send_command(
+        &self,
+        registration_id: &str,
+        properties: &[(&str, &str)],
+        payload: &[u8],
+        fx: &mut Effects,
+    ) -> bool {
+        let key = self.namespace.registry.registration(registration_id);
+        key.is_some_and(|key| self.hubs.send(key, properties, payload, fx))
+    }
+}

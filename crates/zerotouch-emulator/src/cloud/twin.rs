@@ -1,0 +1,136 @@
+//! A device twin: desired and reported properties, each with a version.
+
+use serde_json::{Map, Value, json};
+
+/// The largest reported or desired document the hub takes: 32 KiB of JSON.
+pub(super) const MAX_DOCUMENT: usize = 32 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Twin {
+    desired: Properties,
+    reported: Properties,
+}
+
+#[derive(Debug)]
+struct Properties {
+    members: Map<String, Value>,
+    version: u64,
+}
+
+/// Why a patch was not applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TwinError {
+    /// There is no such device.
+    #[error("there is no such device")]
+    NoDevice,
+    /// The patch is no JSON object.
+    #[error("the patch is no JSON object")]
+    NoObject,
+    /// The document would be larger than 32 KiB.
+    #[error("the document would be larger than {MAX_DOCUMENT} bytes")]
+    TooLarge,
+}
+
+impl Default for Twin {
+    fn default() -> Self {
+        let empty = || Properties { members: Map::new(), version: 1 };
+        Self { desired: empty(), reported: empty() }
+    }
+}
+
+impl Twin {
+    /// Both documents, as the device reads them.
+    pub(super) fn document(&self) -> Value {
+        json!({ "desired": self.desired.document(), "reported": self.reported.document() })
+    }
+
+    /// Merges a patch of the device into the reported properties; yields their new version.
+    pub(super) fn report(&mut self, patch: &[u8]) -> Result<u64, TwinError> {
+        let patch = serde_json::from_slice(patch).map_err(|_| TwinError::NoObject)?;
+        self.reported.merge(patch)
+    }
+
+    /// Merges a patch of the service's into the desired properties; yields what the device is sent.
+    pub(super) fn desire(&mut self, patch: Map<String, Value>) -> Result<(u64, Value), TwinError> {
+        let mut sent = patch.clone();
+        let version = self.desired.merge(patch)?;
+        sent.insert("$version".into(), version.into());
+        Ok((version, Value::Object(sent)))
+    }
+}
+
+impl Properties {
+    fn document(&self) -> Value {
+        let mut members = self.members.clone();
+        members.insert("$version".into(), self.version.into());
+        Value::Object(members)
+    }
+
+    fn merge(&mut self, patch: Map<String, Value>) -> Result<u64, TwinError> {
+        let mut members = self.members.clone();
+        merge(&mut members, patch);
+        // Serialising a `Map` cannot fail.
+        if serde_json::to_vec(&members).unwrap_or_default().len() > MAX_DOCUMENT {
+            return Err(TwinError::TooLarge);
+        }
+        self.members = members;
+        self.version += 1;
+        Ok(self.version)
+    }
+}
+
+/// JSON merge patch (RFC 7396); `$version` and its kin are the service's own. The depth is bounded
+/// by the JSON parser.
+fn merge(members: &mut Map<String, Value>, patch: Map<String, Value>) {
+    for (name, value) in patch {
+        match value {
+            _ if name.starts_with('$') => {}
+            Value::Null => {
+                members.remove(&name);
+            }
+            Value::Object(inner) => {
+                let member = members.entry(name).or_insert(Value::Null);
+                if !member.is_object() {
+                    *member = Value::Object(Map::new());
+                }
+                if let Value::Object(member) = member {
+                    merge(member, inner);
+                }
+            }
+            value => {
+                members.insert(name, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The examples of RFC 7396 that a twin can see, and the version counting each change once.
+    #[test]
+    fn merges_as_the_standard_says() {
+        let mut twin = Twin::default();
+        assert_eq!(twin.report(br#"{"a":{"b":1,"c":2},"x":[1]}"#), Ok(2));
+        assert_eq!(
+            twin.report(br#"{"a":{"b":null,"d":{"e":null}},"x":{"y":1},"$version":99}"#),
+            Ok(3)
+        );
+        assert_eq!(
+            twin.document(),
+            json!({"desired":{"$version":1},"reported":{"a":{"c":2,"d":{}},"x":{"y":1},"$version":3}})
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_no_patch_and_stays_as_it_was() {
+        let mut twin = Twin::default();
+        assert_eq!(twin.report(b"[1]"), Err(TwinError::NoObject));
+        assert_eq!(twin.report(b"{"), Err(TwinError::NoObject));
+        let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_DOCUMENT));
+        assert_eq!(twin.report(large.as_bytes()), Err(TwinError::TooLarge));
+        assert_eq!(twin.document()["reported"], json!({"$version": 1}));
+    }
+}

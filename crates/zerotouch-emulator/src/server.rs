@@ -1,0 +1,309 @@
+//! The emulator as a server: TCP and TLS around [`Cloud`].
+//!
+//! It runs on threads of its own, so that it serves blocking tests, async tests and a command line
+//! alike, and ends with its handle.
+//!
+//! ```text
+//!   accept ─► TLS handshake ─► read ──► Cloud (one lock) ──► queues ─► write
+//!                              timer ─►                 └──► events ─► next_event
+//! ```
+
+mod connection;
+mod shared;
+mod tls;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chacha20::ChaCha20Rng;
+use rand_core::SeedableRng;
+use tokio::sync::watch;
+use zerotouch_credentials::SymmetricKey;
+use zerotouch_time::{Now, UnixTime};
+
+use self::shared::Shared;
+use self::tls::ServerTls;
+use crate::cloud::{
+    AuthorityError, Cloud, CloudError, CloudEvent, EnrollmentGroup, Fixture, GroupAttestation,
+};
+
+/// The port of MQTT over TLS, which clients dial at an assigned hub.
+pub const MQTT_PORT: u16 = 8883;
+
+/// A running emulator. Dropping it closes its connections and frees its port.
+///
+/// ```
+/// use std::time::Duration;
+/// use zerotouch_emulator::Emulator;
+///
+/// let emulator = Emulator::builder().seed(7).start()?;
+/// assert_ne!(emulator.port(), 0);
+/// assert!(emulator.ca_pem().starts_with("-----BEGIN CERTIFICATE-----"));
+/// let group_key = emulator.group_key("default-group").unwrap();
+/// let device_key = group_key.derive("pump-17");
+/// # drop(device_key);
+/// assert_eq!(emulator.next_event(Duration::ZERO), None);
+/// # Ok::<(), zerotouch_emulator::server::StartError>(())
+/// ```
+#[derive(Debug)]
+pub struct Emulator {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    ca_pem: String,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How an emulator shall be.
+#[derive(Debug)]
+pub struct EmulatorBuilder {
+    fixture: Fixture,
+    address: String,
+    seed: Option<u64>,
+    max_connections: usize,
+}
+
+/// Why an emulator did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Another program listens there.
+    #[error("{address} is in use by another program: end that program or choose another port")]
+    AddressInUse {
+        /// Where.
+        address: String,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The cloud could not be made.
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
+    /// The server's own certificates could not be made.
+    #[error("the server's certificate was not made: {0}")]
+    Authority(#[from] AuthorityError),
+    /// TLS could not be set up.
+    #[error("TLS was not set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The server's key could not be handed to TLS.
+    #[error("the server's key was not usable: {0}")]
+    Key(#[from] zerotouch_credentials::PrivateKeyError),
+    /// The system gave no random numbers.
+    #[error("the system gave no random numbers: {0}")]
+    Randomness(#[from] getrandom::Error),
+    /// Threads could not be started.
+    #[error("no thread to run on: {0}")]
+    Thread(io::Error),
+}
+
+impl EmulatorBuilder {
+    /// What the cloud contains; default [`Fixture::default`].
+    #[must_use]
+    pub fn fixture(mut self, fixture: Fixture) -> Self {
+        self.fixture = fixture;
+        self
+    }
+
+    /// Where to listen, as `host:port`; default `127.0.0.1:0`, a free port of the loopback interface.
+    /// The emulator is no production service: think before naming another interface.
+    #[must_use]
+    pub fn address(mut self, address: impl Into<String>) -> Self {
+        self.address = address.into();
+        self
+    }
+
+    /// Listens on this port of the loopback interface. Clients that know nothing of the emulator dial
+    /// an assigned hub on [`MQTT_PORT`].
+    #[must_use]
+    pub fn port(self, port: u16) -> Self {
+        self.address(format!("127.0.0.1:{port}"))
+    }
+
+    /// Draws keys, certificates and ids from this seed, so that two runs are alike. Without one they
+    /// come from the system's random numbers.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// How many connections are served at once; default 16,384. Further ones are closed at once.
+    #[must_use]
+    pub fn max_connections(mut self, limit: usize) -> Self {
+        self.max_connections = limit;
+        self
+    }
+
+    /// Starts it; when this returns it accepts connections.
+    pub fn start(self) -> Result<Emulator, StartError> {
+        let listener = listen(&self.address)?;
+        let address = listener.local_addr().map_err(|e| listen_error(&self.address, e))?;
+        let now = UnixTime::from_secs(unix_seconds());
+        let mut rng = random_numbers(self.seed)?;
+        // The server's certificates first: what the fixture draws does not change them.
+        let tls = ServerTls::new(&self.fixture.hubs, now, &mut rng)?;
+        let cloud = Cloud::new(self.fixture, rng, now)?;
+        let shared = Arc::new(Shared::new(cloud));
+        let (stop, stopped) = watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().min(4)))
+            .thread_name("zerotouch-emulator")
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)
+                .map_err(|e| listen_error(&self.address, e))?
+        };
+        let (config, limit) = (tls.config, self.max_connections);
+        let serving = connection::serve(listener, config, limit, Arc::clone(&shared), stopped);
+        let thread = std::thread::Builder::new()
+            .name("zerotouch-emulator".into())
+            .spawn(move || {
+                runtime.block_on(serving);
+                // Connections are dropped where they wait; none waits for long.
+                runtime.shutdown_timeout(Duration::from_secs(1));
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Emulator { shared, address, ca_pem: tls.ca_pem, stop, thread: Some(thread) })
+    }
+}
+
+fn random_numbers(seed: Option<u64>) -> Result<ChaCha20Rng, getrandom::Error> {
+    if let Some(seed) = seed {
+        return Ok(ChaCha20Rng::seed_from_u64(seed));
+    }
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    Ok(ChaCha20Rng::from_seed(seed))
+}
+
+fn listen(address: &str) -> Result<TcpListener, StartError> {
+    let resolved: Vec<SocketAddr> =
+        address.to_socket_addrs().map_err(|e| listen_error(address, e))?.collect();
+    let listener = TcpListener::bind(&*resolved).map_err(|e| listen_error(address, e))?;
+    listener.set_nonblocking(true).map_err(|e| listen_error(address, e))?;
+    Ok(listener)
+}
+
+fn listen_error(address: &str, source: io::Error) -> StartError {
+    let address = address.into();
+    match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
+        _ => StartError::Listen { address, source },
+    }
+}
+
+/// Seconds since 1970 by the system's clock, 0 if that is before.
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// An enrolment group, as one tells a device's owner.
+#[derive(Debug)]
+pub struct GroupSummary {
+    /// Its name.
+    pub id: String,
+    /// Its primary key; none if its devices have certificates.
+    pub primary_key: Option<SymmetricKey>,
+    /// The policy that certifies its devices' keys.
+    pub credential_policy: Option<String>,
+}
+
+impl Emulator {
+    /// An emulator with the default fixture, on a free port of the loopback interface.
+    pub fn builder() -> EmulatorBuilder {
+        EmulatorBuilder {
+            fixture: Fixture::default(),
+            address: "127.0.0.1:0".into(),
+            seed: None,
+            max_connections: 16 * 1024,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The provisioning service's id scope.
+    pub fn id_scope(&self) -> String {
+        self.shared.with(|cloud, _| cloud.id_scope().into())
+    }
+
+    /// The primary key of a symmetric-key enrolment group; `None` if there is no such group.
+    pub fn group_key(&self, id: &str) -> Option<SymmetricKey> {
+        self.shared.with(|cloud, _| copy(cloud.group_key(id)?))
+    }
+
+    /// The enrolment groups.
+    pub fn enrollment_groups(&self) -> Vec<GroupSummary> {
+        let summary = |group: &EnrollmentGroup| GroupSummary {
+            id: group.id.clone(),
+            primary_key: match &group.attestation {
+                GroupAttestation::SymmetricKeys(keys) => keys.primary.as_ref().and_then(copy),
+                GroupAttestation::X509 { .. } => None,
+            },
+            credential_policy: group.credential_policy.clone(),
+        };
+        self.shared.with(|cloud, _| cloud.enrollment_groups().iter().map(summary).collect())
+    }
+
+    /// The certificate that clients have to trust, as PEM: the authority of the server's own TLS
+    /// certificate. It has nothing to do with the authority that certifies devices.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// Writes [`Emulator::ca_pem`] to a file, for clients that want one.
+    pub fn write_ca_certificate(&self, path: &Path) -> io::Result<()> {
+        std::fs::write(path, &self.ca_pem)
+    }
+
+    /// The next thing that happened, waiting for it no longer than `timeout`.
+    pub fn next_event(&self, timeout: Duration) -> Option<CloudEvent> {
+        self.shared.next_event(timeout)
+    }
+
+    /// Looks into the cloud, or does in it what its operator could do. What that sends to devices is
+    /// sent when `action` returns; until then the cloud stands still.
+    pub fn with_cloud<R>(&self, action: impl FnOnce(&mut Cloud, Now) -> R) -> R {
+        self.shared.with(action)
+    }
+
+    /// Puts the cloud's wall clock forward, so that certificates and tokens grow old. Timers and
+    /// clients are not affected.
+    pub fn advance_clock(&self, by: Duration) {
+        self.shared.advance_clock(by);
+    }
+}
+
+fn copy(key: &SymmetricKey) -> Option<SymmetricKey> {
+    SymmetricKey::from_base64(&key.to_base64()).ok()
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}

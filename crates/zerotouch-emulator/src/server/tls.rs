@@ -1,0 +1,111 @@
+//! TLS as the services do it: the server proves itself, the client may.
+//!
+//! A client certificate is asked for, not required, and any is taken whose key the client holds:
+//! whether it means anything is decided in MQTT. Were it refused here, the client would see an alert
+//! where the real services answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chacha20::ChaCha20Rng;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime as PkiTime};
+use zerotouch_credentials::{KeyAlgorithm, PrivateKey, Signer};
+use zerotouch_time::UnixTime;
+
+use super::StartError;
+use crate::cloud::CertificationAuthority;
+
+/// How long the server's certificates are good. The authority may end up in somebody's trust store,
+/// so it is not for long.
+const VALIDITY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// The server's side of TLS, and what clients need to trust it.
+pub(super) struct ServerTls {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) ca_pem: String,
+}
+
+impl ServerTls {
+    /// An authority, and a certificate from it for the loopback names and the hubs.
+    pub(super) fn new(
+        hubs: &[String],
+        now: UnixTime,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Self, StartError> {
+        let authority = CertificationAuthority::root(
+            "zerotouch TLS root EMULATOR - NOT FOR PRODUCTION",
+            (now, VALIDITY),
+            KeyAlgorithm::EcdsaP256,
+            rng,
+        )?;
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256, rng)?;
+        let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
+        names.extend(hubs.iter().filter(|hub| *hub != "localhost").cloned());
+        let certificate =
+            authority.certify_server(&names, key.public_key(), (now, VALIDITY), rng)?;
+
+        let key = PrivateKeyDer::from_pem_slice(key.to_pkcs8_pem()?.as_bytes())
+            .map_err(|e| rustls::Error::General(e.to_string()))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_client_cert_verifier(Arc::new(AnyClient { provider }))
+            .with_single_cert(vec![CertificateDer::from(certificate.as_der().to_vec())], key)?;
+        let ca_pem = crate::pem::certificate(authority.certificate());
+        Ok(Self { config: Arc::new(config), ca_pem })
+    }
+}
+
+/// Takes any certificate whose key the client proves to hold.
+#[derive(Debug)]
+struct AnyClient {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: PkiTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
