@@ -235,6 +235,11 @@ impl<R: CryptoRng> Device<R> {
         }
     }
 
+    /// The connection the device is dialling or using.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.link().map(|link| link.connection)
+    }
+
     /// Who the device is, as far as the store has confirmed.
     pub fn identity(&self) -> &Identity {
         &self.identity

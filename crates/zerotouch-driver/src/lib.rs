@@ -7,6 +7,6 @@ mod transport;
 mod waiters;
 
 pub use clock::Clock;
-pub use setup::{SetupError, device_rng};
+pub use setup::{DeviceRng, SetupError, device_rng};
 pub use transport::{TlsDialler, transport_failure};
 pub use waiters::{RenewError, SendError, Waiters};

@@ -17,10 +17,13 @@ pub enum SetupError {
     Tls(#[from] TlsConfigError),
 }
 
+/// The generator of a device under a std driver.
+pub type DeviceRng = ChaCha20Rng;
+
 /// A generator for one device, seeded by the operating system. A failure to seed is an error, never a
 /// weak generator.
-pub fn device_rng() -> Result<ChaCha20Rng, SetupError> {
+pub fn device_rng() -> Result<DeviceRng, SetupError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(SetupError::Randomness)?;
-    Ok(ChaCha20Rng::from_seed(seed))
+    Ok(DeviceRng::from_seed(seed))
 }

@@ -1,0 +1,169 @@
+//! The loop between the engine and the world: one queue of inputs, one deadline.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+
+use zerotouch_device::{
+    Action, CertificateSummary, ConnectionId, Device, Event, State, TransportFailure,
+};
+use zerotouch_driver::{
+    Clock, DeviceRng, RenewError, SendError, TlsDialler, Waiters, transport_failure,
+};
+use zerotouch_hub::Telemetry;
+use zerotouch_store::Store;
+
+use crate::connection::{self, Connection};
+
+/// Whatever wakes the driver.
+#[derive(Debug)]
+pub(crate) enum Input {
+    SendTelemetry(Telemetry, Sender<Result<(), SendError>>),
+    Renew(Sender<Result<CertificateSummary, RenewError>>),
+    Close(Sender<()>),
+    Dialled(Box<Connection>),
+    DialFailed(ConnectionId, TransportFailure),
+    /// Bytes from the socket, none at its end.
+    Read(ConnectionId, io::Result<Vec<u8>>),
+}
+
+pub(crate) struct Driver {
+    device: Device<DeviceRng>,
+    store: Box<dyn Store + Send>,
+    tls: TlsDialler,
+    clock: Clock,
+    connection: Option<Connection>,
+    inputs: SyncSender<Input>,
+    inbox: Receiver<Input>,
+    events: SyncSender<Event>,
+    waiters: Waiters,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        device: Device<DeviceRng>,
+        store: Box<dyn Store + Send>,
+        tls: TlsDialler,
+        (inputs, inbox): (SyncSender<Input>, Receiver<Input>),
+        events: SyncSender<Event>,
+    ) -> Self {
+        let (clock, waiters) = (Clock::new(), Waiters::default());
+        Self { device, store, tls, clock, connection: None, inputs, inbox, events, waiters }
+    }
+
+    pub(crate) fn run(mut self) {
+        self.device.start(self.clock.now());
+        loop {
+            self.act();
+            if self.device.state() == State::Stopped {
+                return;
+            }
+            let input = match self.device.poll_timeout() {
+                Some(due) => self.inbox.recv_timeout(self.clock.until(due)),
+                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match input {
+                Ok(input) => self.take(input),
+                // The queue cannot close: this driver holds a sender of it.
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    self.device.handle_timeout(self.clock.now());
+                }
+            }
+        }
+    }
+
+    /// Does what the engine asks, and sends what it wants sent, until it asks no more.
+    fn act(&mut self) {
+        loop {
+            while let Some(event) = self.device.poll_event() {
+                self.waiters.observe(&event);
+                // An application that does not take its events does not hold the device up.
+                let _ = self.events.try_send(event);
+            }
+            match self.device.poll_action() {
+                Some(Action::Dial(dial)) => connection::dial(&self.tls, dial, &self.inputs),
+                Some(Action::HangUp(_)) => self.hang_up(),
+                Some(Action::Store(change)) => {
+                    let result = self.store.apply(&change);
+                    self.device.handle_stored(result, self.clock.now());
+                }
+                Some(_) => {}
+                None if self.transmit() => {}
+                None => return,
+            }
+        }
+    }
+
+    /// Sends what the engine wants sent; `false` if that is nothing.
+    fn transmit(&mut self) -> bool {
+        let (Some(connection), Some(bytes)) = (&mut self.connection, self.device.poll_transmit())
+        else {
+            return false;
+        };
+        let length = bytes.len();
+        // After a failure the reading thread is about to hear the end, or an alert that says why.
+        let sent = connection.send(bytes);
+        if sent {
+            self.device.handle_transmitted(length, self.clock.now());
+        }
+        sent
+    }
+
+    fn take(&mut self, input: Input) {
+        let now = self.clock.now();
+        match input {
+            Input::SendTelemetry(telemetry, done) => {
+                match self.device.send_telemetry(&telemetry, now) {
+                    // Whoever has stopped listening need not be told.
+                    Ok(handle) => {
+                        self.waiters.telemetry(handle, move |result| drop(done.send(result)));
+                    }
+                    Err(error) => drop(done.send(Err(error.into()))),
+                }
+            }
+            Input::Renew(done) => match self.device.renew(now) {
+                Ok(()) => self.waiters.renewal(move |result| drop(done.send(result))),
+                Err(error) => drop(done.send(Err(error.into()))),
+            },
+            Input::Close(done) => {
+                self.waiters.stop(move |()| {
+                    let _ = done.send(());
+                });
+                self.device.close(now);
+            }
+            Input::Dialled(connection) => {
+                let id = connection.id;
+                match connection.start_reading(self.inputs.clone()) {
+                    Ok(()) => {
+                        self.connection = Some(*connection);
+                        self.device.handle_dialled(id, now);
+                        // A dial that was given up meanwhile is nobody's connection.
+                        if self.device.connection() != Some(id) {
+                            self.hang_up();
+                        }
+                    }
+                    Err(error) => {
+                        self.device.handle_dial_failed(id, transport_failure(&error), now);
+                    }
+                }
+            }
+            Input::DialFailed(id, failure) => self.device.handle_dial_failed(id, failure, now),
+            Input::Read(id, read) => {
+                let Some(connection) = self.connection.as_mut().filter(|c| c.id == id) else {
+                    return;
+                };
+                let device = &mut self.device;
+                let read = connection.received(read, |bytes| device.handle_bytes(id, bytes, now));
+                if let Err(failure) = read {
+                    self.connection = None;
+                    self.device.handle_disconnected(id, failure, now);
+                }
+            }
+        }
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.hang_up();
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The loop between the engine and the world.
+
+use std::future::pending;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::sleep;
+use zerotouch_device::{Action, CertificateSummary, Device, Event, State};
+use zerotouch_driver::{Clock, DeviceRng, RenewError, SendError, TlsDialler, Waiters};
+use zerotouch_hub::Telemetry;
+use zerotouch_store::{Change, Store, StoreError};
+
+use crate::connection::{Connection, Outcome};
+
+/// As much as TLS puts into one record.
+const READ_BUFFER: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    SendTelemetry(Telemetry, oneshot::Sender<Result<(), SendError>>),
+    Renew(oneshot::Sender<Result<CertificateSummary, RenewError>>),
+    Close(oneshot::Sender<()>),
+}
+
+pub(crate) struct Driver {
+    device: Device<DeviceRng>,
+    store: Option<Box<dyn Store + Send>>,
+    tls: TlsDialler,
+    clock: Clock,
+    connection: Connection,
+    /// `None` once the last handle is gone.
+    commands: Option<mpsc::Receiver<Command>>,
+    events: broadcast::Sender<Event>,
+    waiters: Waiters,
+}
+
+/// What the loop was woken by.
+enum Woken {
+    Command(Option<Command>),
+    Connection(Outcome),
+    Time,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        device: Device<DeviceRng>,
+        store: Box<dyn Store + Send>,
+        tls: TlsDialler,
+        commands: mpsc::Receiver<Command>,
+        events: broadcast::Sender<Event>,
+    ) -> Self {
+        Self {
+            device,
+            store: Some(store),
+            tls,
+            clock: Clock::new(),
+            connection: Connection::None,
+            commands: Some(commands),
+            events,
+            waiters: Waiters::default(),
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut buffer = vec![0; READ_BUFFER];
+        self.device.start(self.clock.now());
+        loop {
+            self.act().await;
+            if self.device.state() == State::Stopped {
+                return;
+            }
+            let deadline = self.device.poll_timeout().map(|due| self.clock.until(due));
+            let timer = async {
+                match deadline {
+                    Some(duration) => sleep(duration).await,
+                    None => pending().await,
+                }
+            };
+            let commands = &mut self.commands;
+            let command = async {
+                match commands {
+                    Some(commands) => commands.recv().await,
+                    None => pending().await,
+                }
+            };
+            let woken = tokio::select! {
+                outcome = self.connection.next(self.device.poll_transmit(), &mut buffer) => Woken::Connection(outcome),
+                command = command => Woken::Command(command),
+                () = timer => Woken::Time,
+            };
+            let now = self.clock.now();
+            match woken {
+                Woken::Time => self.device.handle_timeout(now),
+                Woken::Command(command) => self.command(command),
+                Woken::Connection(outcome) => match outcome {
+                    Outcome::Dialled(id) => self.device.handle_dialled(id, now),
+                    Outcome::DialFailed(id, failure) => {
+                        self.device.handle_dial_failed(id, failure, now);
+                    }
+                    Outcome::Received(id, n) => self.device.handle_bytes(id, &buffer[..n], now),
+                    Outcome::Sent(n) => self.device.handle_transmitted(n, now),
+                    Outcome::Ended(id, failure) => {
+                        self.device.handle_disconnected(id, failure, now);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Does what the engine asks until it asks no more.
+    async fn act(&mut self) {
+        loop {
+            while let Some(event) = self.device.poll_event() {
+                self.waiters.observe(&event);
+                // Nobody need listen.
+                let _ = self.events.send(event);
+            }
+            match self.device.poll_action() {
+                None => return,
+                Some(Action::Dial(dial)) => self.connection = Connection::dial(&self.tls, dial),
+                Some(Action::HangUp(_)) => self.connection.hang_up(),
+                Some(Action::Store(change)) => {
+                    let result = self.apply(change).await;
+                    self.device.handle_stored(result, self.clock.now());
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// A store waits for the disk, so it does so on a thread that may wait.
+    async fn apply(&mut self, change: Change) -> Result<(), StoreError> {
+        let lost = || StoreError::Other("the store panicked and is lost".into());
+        let mut store = self.store.take().ok_or_else(lost)?;
+        let applied = tokio::task::spawn_blocking(move || {
+            let result = store.apply(&change);
+            (store, result)
+        });
+        let (store, result) = applied.await.map_err(|_| lost())?;
+        self.store = Some(store);
+        result
+    }
+
+    fn command(&mut self, command: Option<Command>) {
+        let now = self.clock.now();
+        match command {
+            Some(Command::SendTelemetry(telemetry, done)) => {
+                match self.device.send_telemetry(&telemetry, now) {
+                    // Whoever has stopped listening need not be told.
+                    Ok(handle) => self.waiters.telemetry(handle, |result| drop(done.send(result))),
+                    Err(error) => drop(done.send(Err(error.into()))),
+                }
+            }
+            Some(Command::Renew(done)) => match self.device.renew(now) {
+                Ok(()) => self.waiters.renewal(|result| drop(done.send(result))),
+                Err(error) => drop(done.send(Err(error.into()))),
+            },
+            Some(Command::Close(done)) => {
+                self.waiters.stop(|()| {
+                    let _ = done.send(());
+                });
+                self.device.close(now);
+            }
+            None => {
+                self.commands = None;
+                self.device.close(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The canonical life over real sockets, driven on tokio: from a group's key to telemetry over
+//! an issued certificate, a renewal, and a second start that needs no provisioning. The emulator
+//! confirms each step from its side.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use zerotouch_device::{Attestation, Config, Credential, Event};
+use zerotouch_dps::{IdScope, RegistrationId};
+use zerotouch_emulator::Emulator;
+use zerotouch_emulator::cloud::CloudEvent;
+use zerotouch_hub::Telemetry;
+use zerotouch_store::FileStore;
+use zerotouch_tls::Roots;
+use zerotouch_tokio::Device;
+
+const ID: &str = "pump-17";
+
+fn config(emulator: &Emulator) -> Config {
+    let key = emulator.group_key("default-group").unwrap().derive(ID);
+    let mut config = Config::new(
+        IdScope::new(&emulator.id_scope()).unwrap(),
+        RegistrationId::new(ID).unwrap(),
+        Attestation::SymmetricKey(key),
+    );
+    config.provisioning_host = "localhost".into();
+    config.provisioning_port = emulator.port();
+    config.hub.port = emulator.port();
+    config.hub.hosts.allow("localhost");
+    config
+}
+
+async fn start(emulator: &Emulator, state: &Path) -> (Device, Vec<Event>) {
+    let store = FileStore::open(state, ID).unwrap();
+    let roots = Roots::Pem(emulator.ca_pem().into());
+    let (device, mut events) = Device::builder(config(emulator)).roots(roots).spawn(store).unwrap();
+    let mut seen = Vec::new();
+    while !matches!(seen.last(), Some(Event::Connected { .. })) {
+        let event = tokio::time::timeout(Duration::from_secs(30), events.recv());
+        seen.push(event.await.expect("the device never connected").unwrap());
+    }
+    (device, seen)
+}
+
+#[tokio::test]
+async fn a_device_provisions_sends_renews_and_remembers() {
+    let emulator = Emulator::builder().seed(1).start().unwrap();
+    let state = tempfile::tempdir().unwrap();
+
+    let (device, seen) = start(&emulator, state.path()).await;
+    assert!(seen.iter().any(|event| matches!(event, Event::Assigned { assignment, .. } if assignment.assigned_hub == "localhost")));
+    assert!(matches!(seen.last(), Some(Event::Connected { credential: Credential::Staged, .. })));
+    for n in 0..3 {
+        device.send_telemetry(Telemetry::new(format!("{n}"))).await.unwrap();
+    }
+    let renewed = device.renew().await.unwrap();
+    assert_eq!(renewed.generation, 2);
+    device.send_telemetry(Telemetry::new("after")).await.unwrap();
+    device.close().await;
+    device.send_telemetry(Telemetry::new("late")).await.unwrap_err();
+
+    let (device, seen) = start(&emulator, state.path()).await;
+    assert!(
+        matches!(&seen[..], [Event::Connected { credential: Credential::Active, thumbprint, .. }] if *thumbprint == renewed.thumbprint),
+        "a good identity needs no provisioning: {seen:?}"
+    );
+    device.close().await;
+
+    let cloud: Vec<_> = std::iter::from_fn(|| emulator.next_event(Duration::ZERO)).collect();
+    let telemetry: Vec<_> = cloud
+        .iter()
+        .filter_map(|event| match event {
+            CloudEvent::Telemetry { payload, .. } => Some(String::from_utf8_lossy(payload)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(telemetry, ["0", "1", "2", "after"]);
+    let count =
+        |wanted: fn(&CloudEvent) -> bool| cloud.iter().filter(|event| wanted(event)).count();
+    assert_eq!(count(|event| matches!(event, CloudEvent::DeviceRegistered { .. })), 1);
+    assert_eq!(count(|event| matches!(event, CloudEvent::CertificateIssued { .. })), 2);
+    assert_eq!(count(|event| matches!(event, CloudEvent::HubConnected { .. })), 3);
+}
