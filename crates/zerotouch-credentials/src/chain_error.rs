@@ -27,12 +27,6 @@ pub enum ChainError {
         /// The most that is looked at, in bytes of DER.
         limit: usize,
     },
-    /// The certificates together are larger than any real chain.
-    #[error("the answer's certificates are larger than {limit} bytes together")]
-    ChainTooLarge {
-        /// The most that is looked at, in bytes of DER.
-        limit: usize,
-    },
     /// PEM where base64 of DER belongs.
     #[error("element {index}: PEM armour found; base64 of DER alone belongs there")]
     PemArmour {

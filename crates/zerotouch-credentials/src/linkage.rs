@@ -33,11 +33,8 @@ pub(crate) fn build(leaf: Certificate, mut others: Vec<Certificate>) -> Result<P
     let mut last = leaf;
     loop {
         let self_issued = last.subject_name() == last.issuer_name();
-        let next = if self_issued && last.verify_signed_by(&last).is_ok() {
-            None
-        } else {
-            find_issuer(&last, &mut others)?
-        };
+        let is_root = self_issued && last.verify_signed_by(&last).is_ok();
+        let next = if is_root { None } else { find_issuer(&last, &mut others)? };
         let issuer = last.issuer_name().clone();
         certificates.push(last);
         if let Some(issuer) = next {
@@ -46,7 +43,7 @@ pub(crate) fn build(leaf: Certificate, mut others: Vec<Certificate>) -> Result<P
         }
         let closes = |certificate: &Certificate| certificate.subject_name() == &issuer;
         let below_top = certificates.len() - 1;
-        if !issuer.is_empty() && certificates[..below_top].iter().any(closes) {
+        if !is_root && !issuer.is_empty() && certificates[..below_top].iter().any(closes) {
             return Err(ChainError::Cycle { subject: issuer.to_string() });
         }
         return Ok(Path { certificates, unrelated: others.len() });
@@ -97,11 +94,16 @@ pub(crate) fn check_issuers(path: &[Certificate]) -> Result<(), ChainError> {
         if !issuer.may_sign_certificates() {
             return refuse(PathFault::KeyUsage);
         }
+        // A root's extended key usage is not its issuer's statement about it, and means nothing.
+        let self_issued = issuer.subject_name() == issuer.issuer_name();
+        if !self_issued && !issuer.may_authenticate_clients() {
+            return refuse(PathFault::ExtendedKeyUsage);
+        }
         if issuer.path_len().is_some_and(|limit| authorities_below > usize::from(limit)) {
             return refuse(PathFault::PathLength);
         }
         // RFC 5280 §4.2.1.9: self-issued certificates do not count.
-        if issuer.subject_name() != issuer.issuer_name() {
+        if !self_issued {
             authorities_below += 1;
         }
     }
@@ -154,7 +156,8 @@ fn refusal(error: &webpki::Error, path: &[Certificate]) -> ChainError {
     use webpki::Error;
     let subject = || path.first().map_or_else(String::new, Certificate::subject);
     let reason = match error {
-        Error::UnknownIssuer => return unreached(path),
+        // Signatures within the path were verified before; one that fails here is the anchor's.
+        Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => return unreached(path),
         Error::CaUsedAsEndEntity => return ChainError::LeafIsAuthority,
         Error::UnsupportedSignatureAlgorithmContext(_)
         | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {

@@ -6,6 +6,7 @@ use core::fmt;
 
 use p256::ecdsa::signature::Signer as _;
 use pkcs8::der::Decode;
+use pkcs8::der::asn1::AnyRef;
 use pkcs8::{
     DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding, PrivateKeyInfoRef,
     SecretDocument,
@@ -128,8 +129,13 @@ impl PrivateKey {
         if let Ok(secret) = p256::SecretKey::from_sec1_der(der) {
             return Self::new(Key::P256(secret.into()));
         }
-        let secret = p384::SecretKey::from_sec1_der(der).map_err(|_| PrivateKeyError::Malformed)?;
-        Self::new(Key::P384(secret.into()))
+        if let Ok(secret) = p384::SecretKey::from_sec1_der(der) {
+            return Self::new(Key::P384(secret.into()));
+        }
+        Err(match AnyRef::from_der(der) {
+            Ok(_) => PrivateKeyError::UnsupportedAlgorithm,
+            Err(_) => PrivateKeyError::Malformed,
+        })
     }
 
     /// The PEM of the key in PKCS#8, in a buffer that wipes itself.

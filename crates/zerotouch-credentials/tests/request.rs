@@ -1,0 +1,281 @@
+//! Private keys and the requests made with them, with openssl as the second opinion; tests bear the
+//! number of their row in the project's checklist for requests.
+
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "what fails here fails the test"
+)]
+
+mod support;
+
+use chacha20::ChaCha20Rng;
+use chacha20::rand_core::{SeedableRng, TryCryptoRng, TryRng};
+use proptest::prelude::*;
+use support::{DEVICE, Key, base64, openssl};
+use zerotouch_credentials::{
+    CertificateRequest, KeyAlgorithm, PrivateKey, PrivateKeyError, RandomnessError, RequestError,
+    SignError, SignatureError, Signer, verify_signature,
+};
+
+const KINDS: [KeyAlgorithm; 2] = [KeyAlgorithm::EcdsaP256, KeyAlgorithm::EcdsaP384];
+
+fn request_of(kind: KeyAlgorithm) -> CertificateRequest {
+    CertificateRequest::new(&Key::of(kind, 3).key, DEVICE).unwrap()
+}
+
+#[test]
+fn c01_openssl_verifies_every_kind_of_request() {
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, curve, hash) in [
+        (KeyAlgorithm::EcdsaP256, "prime256v1", "ecdsa-with-SHA256"),
+        (KeyAlgorithm::EcdsaP384, "secp384r1", "ecdsa-with-SHA384"),
+    ] {
+        let file = directory.path().join("request.der");
+        std::fs::write(&file, request_of(kind).as_der()).unwrap();
+        let told =
+            openssl(directory.path(), "req -inform DER -in request.der -verify -noout -text");
+        assert!(told.contains("verify OK"), "{told}");
+        assert!(told.contains("Version: 1 (0x0)"), "{told}");
+        assert!(told.contains("Subject: CN = press-7\n"), "{told}");
+        assert!(told.contains(&format!("ASN1 OID: {curve}")), "{told}");
+        assert!(told.contains(&format!("Signature Algorithm: {hash}")), "{told}");
+        // The set of attributes is there and empty: [0] of no length.
+        assert!(told.contains("Attributes:\n            (none)"), "{told}");
+        let parsed = openssl(directory.path(), "asn1parse -inform DER -in request.der");
+        assert!(parsed.contains("l=   0 cons: cont [ 0 ]"), "{parsed}");
+    }
+}
+
+#[test]
+fn c01_requests_made_by_openssl_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    for (curve, hash, kind) in [
+        ("prime256v1", "sha256", KeyAlgorithm::EcdsaP256),
+        ("prime256v1", "sha384", KeyAlgorithm::EcdsaP256),
+        ("secp384r1", "sha256", KeyAlgorithm::EcdsaP384),
+        ("secp384r1", "sha384", KeyAlgorithm::EcdsaP384),
+    ] {
+        openssl(path, &format!("ecparam -genkey -noout -name {curve} -out key.pem"));
+        openssl(
+            path,
+            &format!("req -new -key key.pem -{hash} -subj /O=x/CN=press-7 -outform DER -out r.der"),
+        );
+        let request = CertificateRequest::from_der(&std::fs::read(path.join("r.der")).unwrap());
+        let request = request.unwrap();
+        assert_eq!(request.common_name(), Some(DEVICE));
+        assert_eq!(request.key_algorithm(), Ok(kind));
+        request.verify().unwrap();
+    }
+    openssl(path, "req -new -newkey rsa:2048 -nodes -keyout k -subj /CN=x -outform DER -out r.der");
+    let rsa = CertificateRequest::from_der(&std::fs::read(path.join("r.der")).unwrap()).unwrap();
+    assert_eq!(rsa.key_algorithm(), Err(SignatureError::UnsupportedAlgorithm));
+    assert!(matches!(
+        rsa.verify(),
+        Err(RequestError::Signature(SignatureError::UnsupportedAlgorithm))
+    ));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn c02_the_common_name_is_the_registration_id(id in "[A-Za-z0-9._:-]{1,64}") {
+        let key = Key::of(KeyAlgorithm::EcdsaP256, 3);
+        let request = CertificateRequest::new(&key.key, &id).unwrap();
+        prop_assert_eq!(request.common_name(), Some(&*id));
+        let again = CertificateRequest::from_base64(&request.to_base64()).unwrap();
+        prop_assert_eq!(&again, &request);
+        again.verify().unwrap();
+    }
+
+    // The emulator reads whatever a client sends.
+    #[test]
+    fn a_changed_request_does_not_verify(at in any::<prop::sample::Index>(), change in 1..=255_u8) {
+        let mut der = request_of(KeyAlgorithm::EcdsaP256).as_der().to_vec();
+        let at = at.index(der.len());
+        der[at] ^= change;
+        if let Ok(request) = CertificateRequest::from_der(&der) {
+            prop_assert!(request.verify().is_err());
+        }
+    }
+}
+
+#[test]
+fn c03_a_name_no_authority_would_issue_for() {
+    let key = Key::new(3).key;
+    let refused = |name: &str| CertificateRequest::new(&key, name).unwrap_err();
+    for (name, found) in [("x".repeat(65), 65), ("ä".repeat(65), 65), (String::new(), 0)] {
+        let error = refused(&name);
+        assert!(
+            matches!(error, RequestError::CommonNameLength { found: n } if n == found),
+            "{error}"
+        );
+    }
+    CertificateRequest::new(&key, &"ä".repeat(64)).unwrap();
+    assert!(matches!(refused("press\0"), RequestError::CommonNameCharacter));
+    assert!(matches!(refused("a\nb"), RequestError::CommonNameCharacter));
+}
+
+#[test]
+fn c04_base64_of_der_without_armour_or_line_breaks() {
+    for kind in KINDS {
+        let request = request_of(kind);
+        assert_eq!(request.to_base64(), base64(request.as_der()));
+        assert!(request.to_base64().starts_with("MI"));
+        let text = request.to_base64();
+        for broken in [format!("{text}\n"), format!(" {text}"), text[1..].to_string()] {
+            assert!(matches!(
+                CertificateRequest::from_base64(&broken),
+                Err(RequestError::NotBase64)
+            ));
+        }
+        let trailing = [request.as_der(), &[0]].concat();
+        assert!(matches!(CertificateRequest::from_der(&trailing), Err(RequestError::Malformed(_))));
+    }
+}
+
+/// A generator that fails, or returns a constant.
+struct Broken(Option<u8>);
+
+impl TryRng for Broken {
+    type Error = std::fmt::Error;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        self.0.map(|byte| u32::from_ne_bytes([byte; 4])).ok_or(std::fmt::Error)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        self.0.map(|byte| u64::from_ne_bytes([byte; 8])).ok_or(std::fmt::Error)
+    }
+
+    fn try_fill_bytes(&mut self, into: &mut [u8]) -> Result<(), Self::Error> {
+        into.fill(self.0.ok_or(std::fmt::Error)?);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Broken {}
+
+#[test]
+fn c07_no_randomness_no_key() {
+    for kind in KINDS {
+        let made = |byte| PrivateKey::generate(kind, &mut Broken(byte)).unwrap_err();
+        assert_eq!(made(None), PrivateKeyError::Randomness(RandomnessError::Failed));
+        for stuck in [0, 0x42, 0xFF] {
+            assert_eq!(made(Some(stuck)), PrivateKeyError::Randomness(RandomnessError::Constant));
+        }
+        let drawn =
+            |seed| PrivateKey::generate(kind, &mut ChaCha20Rng::seed_from_u64(seed)).unwrap();
+        assert_ne!(drawn(1).public_key(), drawn(2).public_key());
+    }
+}
+
+#[test]
+fn c10_errors_and_debug_show_no_key() {
+    for kind in KINDS {
+        let key = Key::of(kind, 3).key;
+        let pem = key.to_pkcs8_pem().unwrap();
+        let secret = &pem.lines().nth(1).unwrap()[..20];
+        assert_eq!(format!("{key:?}"), format!("PrivateKey({kind}, ..)"));
+        let broken = pem.replacen('M', "!", 1);
+        let error = PrivateKey::from_pem(&broken).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains(secret));
+    }
+}
+
+// Keys come from openssl in two forms, and ours go back into it.
+#[test]
+fn keys_are_exchanged_with_openssl() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    for (curve, kind) in KINDS.iter().zip(["prime256v1", "secp384r1"]).map(|(k, c)| (c, *k)) {
+        // With the parameters block that `ecparam` writes before the key.
+        openssl(path, &format!("ecparam -genkey -name {curve} -out sec1.pem"));
+        openssl(path, "pkcs8 -topk8 -nocrypt -in sec1.pem -out pkcs8.pem");
+        openssl(path, "pkey -in sec1.pem -pubout -outform DER -out public.der");
+        let public = std::fs::read(path.join("public.der")).unwrap();
+        for file in ["sec1.pem", "pkcs8.pem"] {
+            let pem = std::fs::read_to_string(path.join(file)).unwrap();
+            let key = PrivateKey::from_pem(&pem).unwrap();
+            assert_eq!((key.algorithm(), key.public_key()), (kind, &*public), "{file}");
+        }
+        let ours = Key::of(kind, 3).key;
+        std::fs::write(path.join("ours.pem"), &*ours.to_pkcs8_pem().unwrap()).unwrap();
+        openssl(path, "pkey -in ours.pem -pubout -outform DER -out public.der");
+        assert_eq!(std::fs::read(path.join("public.der")).unwrap(), ours.public_key());
+    }
+}
+
+#[test]
+fn keys_that_are_none_of_ours_say_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    openssl(path, "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out rsa.pem");
+    openssl(path, "rsa -in rsa.pem -traditional -out rsa1.pem");
+    openssl(path, "genpkey -algorithm ED25519 -out ed.pem");
+    openssl(path, "ecparam -genkey -noout -name secp521r1 -out p521.pem");
+    openssl(path, "pkcs8 -topk8 -nocrypt -in p521.pem -out p521-8.pem");
+    openssl(path, "ecparam -genkey -noout -name prime256v1 -out ec.pem");
+    openssl(path, "pkcs8 -topk8 -passout pass:x -in ec.pem -out locked.pem");
+    let read = |file: &str| {
+        PrivateKey::from_pem(&std::fs::read_to_string(path.join(file)).unwrap()).unwrap_err()
+    };
+    for file in ["rsa.pem", "rsa1.pem", "ed.pem", "p521.pem", "p521-8.pem"] {
+        assert_eq!(read(file), PrivateKeyError::UnsupportedAlgorithm, "{file}");
+    }
+    assert_eq!(read("locked.pem"), PrivateKeyError::Encrypted);
+    for (text, error) in [
+        ("", PrivateKeyError::NotPem),
+        ("-----BEGIN PRIVATE KEY-----\n", PrivateKeyError::NotPem),
+        (
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            PrivateKeyError::Malformed,
+        ),
+    ] {
+        assert_eq!(PrivateKey::from_pem(text).unwrap_err(), error, "{text}");
+    }
+}
+
+#[test]
+fn signatures_verify_under_their_own_key_alone() {
+    for kind in KINDS {
+        let (key, other) = (Key::of(kind, 3).key, Key::of(kind, 4).key);
+        let signature = key.sign(b"message").unwrap();
+        assert_eq!(verify_signature(key.public_key(), b"message", &signature), Ok(()));
+        let invalid = Err(SignatureError::Invalid);
+        assert_eq!(verify_signature(key.public_key(), b"massage", &signature), invalid);
+        assert_eq!(verify_signature(other.public_key(), b"message", &signature), invalid);
+        assert_eq!(verify_signature(key.public_key(), b"message", &[]), invalid);
+    }
+}
+
+/// A token that signs with another key than it shows.
+#[derive(Debug)]
+struct MixedUp(PrivateKey, PrivateKey);
+
+impl Signer for MixedUp {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.0.algorithm()
+    }
+
+    fn public_key(&self) -> &[u8] {
+        self.0.public_key()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        self.1.sign(message)
+    }
+}
+
+// A mixed-up slot must show here, and not as the authority's riddle.
+#[test]
+fn a_request_is_verified_before_it_leaves() {
+    let mixed_up = MixedUp(Key::new(3).key, Key::new(4).key);
+    assert!(matches!(
+        CertificateRequest::new(&mixed_up, DEVICE),
+        Err(RequestError::SignerMismatch)
+    ));
+}
