@@ -649,6 +649,14 @@ fn x26_issuers_by_signature_not_by_name() {
         Ok(vec![ChainNote::Reordered, ChainNote::Unrelated { count: 1 }])
     );
 
+    // The right key under another name is not the issuer either.
+    let renamed = chain.root.below("other", 2);
+    let answer = [&chain.leaf, &renamed.der, &chain.root.der].map(|der| base64(der));
+    assert_eq!(
+        examine(&answer, &chain.policy()),
+        Ok(vec![ChainNote::Unrelated { count: 2 }, ChainNote::Incomplete])
+    );
+
     // The signature counts; a contradicting key identifier is noted.
     let mut odd = Chain::new();
     odd.issuing = Arc::new(odd.root.below_with("issuing", 2, &|params| {

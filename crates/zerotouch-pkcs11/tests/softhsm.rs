@@ -1,0 +1,169 @@
+//! A real PKCS#11 module, SoftHSM, with a token made for the test.
+//!
+//! SoftHSM finds its tokens through an environment variable, which a test must not set for its whole
+//! process; so the outer tests prepare a token and run the inner one in a process of its own.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::Attribute;
+use cryptoki::session::{Session, UserType};
+use cryptoki::types::AuthPin;
+use zerotouch_credentials::{CertificateRequest, KeyAlgorithm, Signer, verify_signature};
+use zerotouch_pkcs11::{KeyUri, Pkcs11Error, Pkcs11Signer};
+
+const TOKEN: &str = "zerotouch test";
+const PIN: &str = "98765";
+/// Names the directory of the token to the inner test.
+const DIRECTORY: &str = "ZEROTOUCH_SOFTHSM_DIRECTORY";
+
+const P256: &[u8] = &[0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
+const P384: &[u8] = &[0x06, 0x05, 0x2B, 0x81, 0x04, 0x00, 0x22];
+const P521: &[u8] = &[0x06, 0x05, 0x2B, 0x81, 0x04, 0x00, 0x23];
+
+fn module() -> Option<PathBuf> {
+    ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| path.exists())
+}
+
+#[test]
+fn a_key_in_a_token_signs() {
+    if module().is_none() {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "softhsm2 is not installed");
+        eprintln!("skipped: softhsm2 is not installed (apt-get install softhsm2)");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    std::fs::create_dir(path.join("tokens")).unwrap();
+    let configuration = format!("directories.tokendir = {}\n", path.join("tokens").display());
+    std::fs::write(path.join("softhsm2.conf"), configuration).unwrap();
+    std::fs::write(path.join("pin"), format!("{PIN}\n")).unwrap();
+    std::fs::write(path.join("wrong-pin"), "00000").unwrap();
+    run(
+        path,
+        Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", TOKEN])
+            .args(["--pin", PIN, "--so-pin", "12345678"]),
+    );
+    let told = run(
+        path,
+        Command::new(std::env::current_exe().unwrap()).args([
+            "--exact",
+            "inside_the_process_with_the_token",
+            "--ignored",
+            "--nocapture",
+        ]),
+    );
+    assert!(told.contains("1 passed"), "the inner test was not found: {told}");
+}
+
+fn run(directory: &Path, command: &mut Command) -> String {
+    let command =
+        command.env("SOFTHSM2_CONF", directory.join("softhsm2.conf")).env(DIRECTORY, directory);
+    let output = command.output().unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    let told = String::from_utf8_lossy(&told).into_owned();
+    assert!(output.status.success(), "{told}");
+    told
+}
+
+#[test]
+#[ignore = "run by a_key_in_a_token_signs"]
+fn inside_the_process_with_the_token() {
+    let directory = PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
+    let session = session();
+    generate(&session, "identity-256", &[1], P256);
+    generate(&session, "identity-384", &[2], P384);
+    generate(&session, "identity-521", &[3], P521);
+    generate(&session, "twin", &[4], P256);
+    generate(&session, "twin", &[5], P256);
+    drop(session);
+
+    for (object, algorithm) in
+        [("identity-256", KeyAlgorithm::EcdsaP256), ("identity-384", KeyAlgorithm::EcdsaP384)]
+    {
+        let signer = Pkcs11Signer::open(&uri(&directory, &format!("object={object}"))).unwrap();
+        assert_eq!(signer.algorithm(), algorithm);
+        let request = CertificateRequest::new(&signer, "press-7").unwrap();
+        CertificateRequest::from_der(request.as_der()).unwrap().verify().unwrap();
+        // r and s are short now and then; their encoding must hold for all lengths.
+        for round in 0..50_u8 {
+            let signature = signer.sign(&[round]).unwrap();
+            verify_signature(signer.public_key(), &[round], &signature).unwrap();
+        }
+        assert_eq!(format!("{signer:?}"), format!("Pkcs11Signer({algorithm}, ..)"));
+    }
+
+    // Two signers of one process share the module and the login.
+    let by_id = |id: &str| Pkcs11Signer::open(&uri(&directory, &format!("id={id}")));
+    let (first, second) = (by_id("%01").unwrap(), by_id("%02").unwrap());
+    assert!(first.sign(b"message").is_ok() && second.sign(b"message").is_ok());
+    drop(first);
+    assert!(second.sign(b"message").is_ok());
+    drop(second);
+
+    let refused = |uri: &KeyUri| Pkcs11Signer::open(uri).unwrap_err();
+    let of = |object: &str| uri(&directory, &format!("object={object}"));
+    assert!(matches!(refused(&of("nobody")), Pkcs11Error::Key { found: 0 }));
+    assert!(matches!(refused(&of("twin")), Pkcs11Error::Key { found: 2 }));
+    assert!(by_id("%05").is_ok());
+    assert!(matches!(refused(&of("identity-521")), Pkcs11Error::UnsupportedCurve));
+    let mut other_token = of("identity-256");
+    other_token.token = Some("another".into());
+    assert!(matches!(refused(&other_token), Pkcs11Error::Token { found: 0 }));
+    let mut no_module = of("identity-256");
+    no_module.module_path = "/nowhere.so".into();
+    assert!(matches!(refused(&no_module), Pkcs11Error::Module { .. }));
+    let mut no_pin = of("identity-256");
+    no_pin.pin_source = Some(directory.join("nothing"));
+    assert!(matches!(refused(&no_pin), Pkcs11Error::PinSource { .. }));
+    // Nobody is logged in any more: the last session of the process has ended.
+    no_pin.pin_source = None;
+    assert!(matches!(refused(&no_pin), Pkcs11Error::Key { found: 0 }));
+    no_pin.pin_source = Some(directory.join("wrong-pin"));
+    let wrong = refused(&no_pin);
+    assert!(matches!(wrong, Pkcs11Error::Login { .. }));
+    assert!(!format!("{wrong} {wrong:?}").contains("00000"));
+}
+
+fn uri(directory: &Path, key: &str) -> KeyUri {
+    let (module, directory) = (module().unwrap(), directory.display());
+    format!(
+        "pkcs11:token=zerotouch%20test;{key}?module-path={}&pin-source=file:{directory}/pin",
+        module.display()
+    )
+    .parse()
+    .unwrap()
+}
+
+fn session() -> Session {
+    let module = Pkcs11::new(module().unwrap()).unwrap();
+    module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    let slot = module.get_slots_with_initialized_token().unwrap()[0];
+    let session = module.open_rw_session(slot).unwrap();
+    session.login(UserType::User, Some(&AuthPin::from(PIN))).unwrap();
+    session
+}
+
+fn generate(session: &Session, label: &str, id: &[u8], curve: &[u8]) {
+    let named = [
+        Attribute::Token(true),
+        Attribute::Label(label.as_bytes().to_vec()),
+        Attribute::Id(id.to_vec()),
+    ];
+    let public =
+        [&named[..], &[Attribute::EcParams(curve.to_vec()), Attribute::Verify(true)]].concat();
+    let private = [
+        &named[..],
+        &[Attribute::Private(true), Attribute::Sensitive(true), Attribute::Sign(true)],
+    ]
+    .concat();
+    session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).unwrap();
+}
