@@ -1,1 +1,10 @@
-//! A simulated world of devices, one cloud and a faulty network, in virtual time, from a seed
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod network;
+mod node;
+mod world;
+
+pub use network::Faults;
+pub use node::Node;
+pub use world::{Stuck, World, WorldError};
