@@ -23,7 +23,7 @@ pub(super) enum DpsRefusal {
     Token(#[from] SasError),
     #[error("the token is for {resource:?}")]
     TokenResource { resource: String },
-    #[error("the token does not name the key \"registration\"")]
+    #[error("the token names another key than \"registration\"")]
     TokenKeyName,
     #[error("the token is signed with no key of enrolment {enrollment:?}")]
     Key { enrollment: String },

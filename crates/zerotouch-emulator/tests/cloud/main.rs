@@ -1,0 +1,9 @@
+//! The cloud engine in virtual time, driven by raw MQTT.
+
+#![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
+
+mod hostile;
+mod hub;
+mod provisioning;
+mod renewal;
+mod support;

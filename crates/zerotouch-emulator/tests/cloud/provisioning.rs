@@ -1,0 +1,398 @@
+//! The provisioning service, byte for byte as SDKs parse it.
+
+use std::time::Duration;
+
+use crate::support::{
+    DPS_VERSION, Got, HUB_VERSION, World, base64, dps_username, private_key, texts,
+};
+use serde_json::{Value, json};
+use zerotouch_credentials::{
+    Certificate, CertificateRequest, KeyAlgorithm, PrivateKey, SymmetricKey,
+};
+use zerotouch_emulator::cloud::{
+    Attestation, CloudEvent, CredentialPolicy, DpsSettings, EnrollmentGroup, Fixture,
+    IndividualEnrollment, KeyPolicy, Via,
+};
+use zerotouch_mqtt_codec::QoS;
+
+fn world() -> World {
+    World::new(Fixture::default())
+}
+
+/// Connects as anybody, registers with `body`, and yields the answer.
+fn register_as(
+    world: &mut World,
+    id: &str,
+    username: &str,
+    password: Option<&str>,
+    body: &[u8],
+) -> (String, Value) {
+    let connection = world.connect_dps_with(id, username, password, Vec::new());
+    world.register(connection, body);
+    world.message(connection)
+}
+
+fn is_refusal(answer: &(String, Value), status: u16, code: u32) {
+    let (topic, body) = answer;
+    assert_eq!(*topic, format!("$dps/registrations/res/{status}/?$rid=r1"));
+    assert_eq!(body["errorCode"], code);
+    assert!(!body["message"].as_str().unwrap().is_empty());
+    assert_eq!(body["trackingId"].as_str().unwrap().len(), 36);
+    assert_eq!(body["timestampUtc"], "2026-09-21T14:13:20Z");
+}
+
+// The main job: a key goes in, a chain under the policy comes out; each answer to the letter.
+#[test]
+fn issues_a_chain_for_a_request() {
+    let mut world = world();
+    let key = PrivateKey::generate(
+        KeyAlgorithm::EcdsaP384,
+        &mut rand_core::SeedableRng::seed_from_u64(3) as &mut chacha20::ChaCha20Rng,
+    )
+    .unwrap();
+    let csr = CertificateRequest::new(&key, "pump-17").unwrap().to_base64();
+    let connection = world.connect_dps("pump-17", DPS_VERSION);
+
+    world.register(connection, json!({ "csr": csr }).to_string().as_bytes());
+    let got = world.received(connection);
+    let [Got::PubAck(77), Got::Message { topic, payload, qos: QoS::AtLeastOnce }] = &got[..] else {
+        panic!("PUBACK has to come before the answer, and the answer at QoS 1: {got:?}")
+    };
+    assert_eq!(topic, "$dps/registrations/res/202/?$rid=r1&retry-after=3");
+    let body: Value = serde_json::from_slice(payload).unwrap();
+    let operation_id = body["operationId"].as_str().unwrap().to_owned();
+    let parts: Vec<usize> = operation_id.split('.').map(str::len).collect();
+    assert_eq!(parts, [1, 16, 36]);
+    assert_eq!(body, json!({ "operationId": operation_id, "status": "assigning" }));
+
+    world.poll(connection, &operation_id);
+    let (topic, body) = world.message(connection);
+    assert_eq!(topic, "$dps/registrations/res/200/?$rid=r2");
+    let state = &body["registrationState"];
+    assert_eq!((&body["status"], &state["status"]), (&json!("assigned"), &json!("assigned")));
+    assert_eq!(
+        (&state["assignedHub"], &state["deviceId"]),
+        (&json!("localhost"), &json!("pump-17"))
+    );
+    assert_eq!(state["substatus"], "initialAssignment");
+    assert_eq!(state["symmetricKey"]["enrollmentGroupId"], "default-group");
+    assert!(base64(state["etag"].as_str().unwrap()).starts_with(b"\""));
+
+    let chain = texts(&state["issuedCertificateChain"]);
+    assert_eq!(chain.len(), 3);
+    let accepted = world.accept("pump-17", &chain, &key);
+    let leaf = accepted.leaf();
+    assert_eq!(leaf.serial().len(), 16);
+    assert_eq!(leaf.not_after(), world.wall() + Duration::from_secs(30 * 86_400));
+    assert_eq!(leaf.not_before(), world.wall() - Duration::from_secs(300));
+    for authority in &chain[1..] {
+        let authority = Certificate::from_der(&base64(authority)).unwrap();
+        assert!(authority.subject().contains("EMULATOR - NOT FOR PRODUCTION"));
+    }
+
+    let events = world.events();
+    assert!(matches!(&events[0],
+        CloudEvent::DeviceRegistered { registration_id, hub, enrollment, .. }
+            if registration_id == "pump-17" && hub == "localhost" && enrollment == "default-group"));
+    assert!(matches!(&events[1], CloudEvent::CertificateIssued { thumbprint, via: Via::Dps, .. }
+        if *thumbprint == leaf.thumbprint()));
+
+    // An answer that got lost is asked for again; the chain is the same.
+    world.poll(connection, &operation_id);
+    let (_, again) = world.message(connection);
+    assert_eq!(again, body);
+    assert!(world.events().is_empty(), "nothing is issued twice");
+}
+
+// A device reads the delay and comes too early all the same; it is told to wait, and learns nothing.
+#[test]
+fn takes_its_time() {
+    let dps = DpsSettings {
+        retry_after: Duration::from_secs(7),
+        assign_delay: Duration::from_secs(20),
+        ..DpsSettings::default()
+    };
+    let mut world = World::new(Fixture { dps, ..Fixture::default() });
+    let connection = world.connect_dps("d", "2019-03-31");
+    world.register(connection, b"");
+    let operation_id = world.message(connection).1["operationId"].as_str().unwrap().to_owned();
+    for _ in 0..2 {
+        world.wait(Duration::from_secs(9));
+        world.poll(connection, &operation_id);
+        let (topic, body) = world.message(connection);
+        assert_eq!(topic, "$dps/registrations/res/202/?$rid=r2&retry-after=7");
+        let state = json!({ "registrationId": "d", "status": "assigning" });
+        assert_eq!(
+            body,
+            json!({ "operationId": operation_id, "status": "assigning", "registrationState": state })
+        );
+    }
+    world.wait(Duration::from_secs(2));
+    world.poll(connection, &operation_id);
+    assert_eq!(world.message(connection).1["status"], "assigned");
+}
+
+// SDKs send no body, a space, or JSON without the id.
+#[test]
+fn takes_every_body_an_sdk_sends() {
+    for body in [&b""[..], b" ", b"{}", b"{\"payload\":{\"a\":1}}", b"{\"registrationId\":\"D\"}"] {
+        let mut world = world();
+        let connection = world.connect_dps("d", "2021-06-01");
+        world.register(connection, body);
+        assert_eq!(world.message(connection).1["status"], "assigning", "{body:?}");
+    }
+}
+
+// Each mistake of issue and operator has its own status and code, and none gets a chain.
+#[test]
+fn refuses_what_it_must() {
+    let mut world = world();
+    let scope = world.cloud.id_scope().to_owned();
+    let own = dps_username(&scope, "d", DPS_VERSION);
+    let good = world.dps_token(&world.device_key("d"), "d");
+
+    let wrong_key = world.dps_token(&world.device_key("another"), "d");
+    let answer = register_as(&mut world, "d", &own, Some(&wrong_key), b"");
+    is_refusal(&answer, 401, 401_002);
+    assert_eq!(answer.1["message"], "Unauthorized");
+
+    let for_another = world.dps_token(&world.device_key("d"), "another");
+    is_refusal(&register_as(&mut world, "d", &own, Some(&for_another), b""), 401, 401_002);
+    is_refusal(&register_as(&mut world, "d", &own, Some("no token"), b""), 401, 401_002);
+    is_refusal(&register_as(&mut world, "d", &own, None, b""), 401, 401_002);
+
+    let other_scope = dps_username("0ne00000000", "d", DPS_VERSION);
+    is_refusal(&register_as(&mut world, "d", &other_scope, Some(&good), b""), 401, 401_000);
+
+    let old = dps_username(&scope, "d", "2019-03-31");
+    let with_csr = json!({ "csr": "AAAA" }).to_string();
+    is_refusal(&register_as(&mut world, "d", &old, Some(&good), with_csr.as_bytes()), 400, 400_012);
+    is_refusal(&register_as(&mut world, "d", &own, Some(&good), b"{"), 400, 400_012);
+    is_refusal(&register_as(&mut world, "d", &own, Some(&good), b"[1]"), 400, 400_012);
+    let another = br#"{"registrationId":"another"}"#;
+    is_refusal(&register_as(&mut world, "d", &own, Some(&good), another), 400, 400_004);
+
+    let stranger = CertificateRequest::new(&private_key(1), "another").unwrap();
+    let mut forged = base64(&CertificateRequest::new(&private_key(1), "d").unwrap().to_base64());
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let forged = CertificateRequest::from_der(&forged).unwrap();
+    for csr in ["", "not base64", "AAAA", &stranger.to_base64(), &forged.to_base64()] {
+        let body = json!({ "csr": csr }).to_string();
+        is_refusal(&register_as(&mut world, "d", &own, Some(&good), body.as_bytes()), 400, 400_004);
+    }
+    assert_eq!(world.cloud.devices().count(), 0);
+    let told = world.events();
+    assert!(told.iter().all(|event| matches!(event, CloudEvent::RegistrationRefused { .. })));
+    assert_eq!(told.len(), 14);
+
+    // The device is told less than the log.
+    let CloudEvent::RegistrationRefused { reason, tracking_id, .. } = &told[0] else { panic!() };
+    assert!(reason.contains("derived from no enrolment group"), "{reason}");
+    assert_eq!(tracking_id.as_deref(), answer.1["trackingId"].as_str());
+}
+
+// An expired token is refused, one of a device with a slow clock is not.
+#[test]
+fn tokens_expire() {
+    let mut world = world();
+    let token = world.dps_token(&world.device_key("d"), "d");
+    let own = dps_username(world.cloud.id_scope(), "d", DPS_VERSION);
+    world.wait(Duration::from_secs(3600 + 300));
+    let (topic, _) = register_as(&mut world, "d", &own, Some(&token), b"");
+    assert!(topic.contains("/202/"), "{topic}");
+    world.wait(Duration::from_secs(1));
+    let (topic, _) = register_as(&mut world, "d", &own, Some(&token), b"");
+    assert!(topic.contains("/401/"), "{topic}");
+}
+
+// `disabled` is no error on the wire; whoever looks at the status alone takes it for success.
+#[test]
+fn a_disabled_enrolment_says_so_on_status_200() {
+    let mut world = world();
+    let id = Fixture::DISABLED_DEVICE;
+    let Attestation::SymmetricKeys(keys) =
+        &world.cloud.individual_enrollment(id).unwrap().attestation
+    else {
+        panic!()
+    };
+    let own = dps_username(world.cloud.id_scope(), id, DPS_VERSION);
+    let token = world.dps_token(keys.primary.as_ref().unwrap(), id);
+    let (topic, body) = register_as(&mut world, id, &own, Some(&token), b"");
+    assert_eq!(topic, "$dps/registrations/res/200/?$rid=r1");
+    assert_eq!((&body["operationId"], &body["status"]), (&json!(""), &json!("disabled")));
+
+    // Being disabled is not told to those who cannot prove to be the device; nor does the group,
+    // which would take this key, come into it.
+    let group_token = world.dps_token(&world.device_key(id), id);
+    is_refusal(&register_as(&mut world, id, &own, Some(&group_token), b""), 401, 401_002);
+}
+
+// Without any enrolment that could take it, a device is unknown rather than wrong.
+#[test]
+fn an_unknown_device_is_not_found() {
+    let mut world = World::new(Fixture { enrollment_groups: Vec::new(), ..Fixture::default() });
+    let own = dps_username(world.cloud.id_scope(), "d", DPS_VERSION);
+    let key = SymmetricKey::from_base64("AAAAAAAAAAAAAAAAAAAAAA==").unwrap();
+    let token = world.dps_token(&key, "d");
+    is_refusal(&register_as(&mut world, "d", &own, Some(&token), b""), 404, 404_201);
+}
+
+// Certificates as the first credential: under a group's authority, or one certificate by itself.
+#[test]
+fn attests_by_certificate() {
+    // Any authority will do as the operator's own: take another emulator's.
+    let mut operator = World::new(Fixture::default());
+    let by_group = operator.provision("by-group", &private_key(4));
+    let alone = operator.provision("alone", &private_key(5));
+    let fixture = Fixture {
+        enrollment_groups: vec![EnrollmentGroup::x509(
+            "factory",
+            vec![operator.cloud.root_certificate().clone()],
+        )],
+        individual_enrollments: vec![IndividualEnrollment::x509(
+            "alone",
+            vec![alone.chain.leaf().clone()],
+        )],
+        ..Fixture::default()
+    };
+    let mut world = World::new(fixture);
+    let register = |world: &mut World, id: &str, chain: Vec<Vec<u8>>| {
+        let username = dps_username(world.cloud.id_scope(), id, DPS_VERSION);
+        let connection = world.connect_dps_with(id, &username, None, chain);
+        world.register(connection, b"");
+        world.message(connection)
+    };
+    let whole: Vec<_> = by_group.chain.iter().map(|c| c.as_der().to_vec()).collect();
+    let (topic, _) = register(&mut world, "by-group", whole.clone());
+    assert!(topic.contains("/202/"), "{topic}");
+    let leaf = vec![alone.chain.leaf().as_der().to_vec()];
+    let (topic, _) = register(&mut world, "alone", leaf.clone());
+    assert!(topic.contains("/202/"), "{topic}");
+
+    let incomplete = register(&mut world, "by-group", whole[..1].to_vec());
+    is_refusal(&incomplete, 401, 401_002);
+    assert_eq!(incomplete.1["message"], "CA certificate not found.");
+    is_refusal(&register(&mut world, "other-name", whole), 401, 401_002);
+    is_refusal(&register(&mut world, "alone", by_group_leaf(&by_group)), 401, 401_002);
+}
+
+fn by_group_leaf(identity: &crate::support::Identity) -> Vec<Vec<u8>> {
+    vec![identity.chain.leaf().as_der().to_vec()]
+}
+
+// A policy decides about keys; an enrolment without one yields an assignment and no chain.
+#[test]
+fn policies_decide_what_is_certified() {
+    let mut strict = Fixture::default();
+    strict.credential_policies[0].keys = KeyPolicy::P384Only;
+    let mut world = World::new(strict);
+    let csr = CertificateRequest::new(&private_key(1), "d").unwrap().to_base64();
+    let body = json!({ "csr": csr }).to_string();
+    let connection = world.connect_dps("d", DPS_VERSION);
+    world.register(connection, body.as_bytes());
+    is_refusal(&world.message(connection), 400, 400_004);
+
+    let mut without = Fixture::default();
+    without.enrollment_groups[0].credential_policy = None;
+    let mut world = World::new(without);
+    let connection = world.connect_dps("d", DPS_VERSION);
+    world.register(connection, body.as_bytes());
+    let operation_id = world.message(connection).1["operationId"].as_str().unwrap().to_owned();
+    world.poll(connection, &operation_id);
+    let (_, assigned) = world.message(connection);
+    assert_eq!(assigned["status"], "assigned");
+    assert_eq!(assigned["registrationState"].get("issuedCertificateChain"), None);
+}
+
+// A short policy is mostly in the future, so that a device that renews at two thirds of a
+// certificate's life does not renew at once, for ever.
+#[test]
+fn short_lived_certificates_reach_back_little() {
+    let policy = CredentialPolicy {
+        leaf_validity: Duration::from_secs(60),
+        ..CredentialPolicy::new(Fixture::DEFAULT_POLICY)
+    };
+    let mut world = World::new(Fixture { credential_policies: vec![policy], ..Fixture::default() });
+    let identity = world.provision("d", &private_key(1));
+    let leaf = identity.chain.leaf();
+    assert_eq!(leaf.not_before(), world.wall() - Duration::from_secs(6));
+    assert_eq!(leaf.not_after(), world.wall() + Duration::from_secs(60));
+}
+
+// A device that comes back keeps its place; over many, several hubs are used.
+#[test]
+fn assigns_the_same_hub_again_and_all_hubs_in_turn() {
+    let hubs: Vec<String> =
+        ["localhost", "hub-2.example", "hub-3.example"].map(String::from).into();
+    let mut world = World::new(Fixture { hubs, ..Fixture::default() });
+    for n in 0..30 {
+        for _ in 0..2 {
+            let connection = world.connect_dps(&format!("d{n}"), "2019-03-31");
+            world.register(connection, b"");
+            let operation_id =
+                world.message(connection).1["operationId"].as_str().unwrap().to_owned();
+            world.poll(connection, &operation_id);
+            world.message(connection);
+        }
+    }
+    let mut used: Vec<&str> = world.cloud.devices().map(|device| device.hub).collect();
+    assert_eq!(used.len(), 30, "nobody is entered twice");
+    used.sort_unstable();
+    used.dedup();
+    assert_eq!(used.len(), 3);
+    let again = world.events().into_iter().filter(|event| {
+        matches!(event, CloudEvent::DeviceRegistered { substatus, .. }
+            if *substatus == "reprovisionedToInitialAssignment")
+    });
+    assert_eq!(again.count(), 30);
+}
+
+// What is answered in CONNACK rather than on a topic.
+#[test]
+fn refuses_connects_that_are_no_logins() {
+    let mut world = world();
+    let scope = world.cloud.id_scope().to_owned();
+    for (client_id, username, code) in [
+        ("d", dps_username(&scope, "d", "1999-01-01"), 5),
+        ("d", format!("{scope}/registrations/d/"), 5),
+        ("e", dps_username(&scope, "d", DPS_VERSION), 2),
+        ("d", "nonsense".to_owned(), 5),
+        ("d", format!("elsewhere/d/?api-version={HUB_VERSION}"), 5),
+    ] {
+        let connection = world.connect(Vec::new(), client_id, &username, None, true);
+        assert_eq!(world.received(connection), [Got::Refused(code)], "{username}");
+        assert!(world.is_closed(connection));
+    }
+    // No user name at all, and clean session 1.
+    let connection = world.open(Vec::new());
+    world.send_bytes(connection, b"\x10\x0D\0\x04MQTT\x04\x02\0\0\0\x01d");
+    assert_eq!(world.received(connection), [Got::Refused(5)]);
+}
+
+// One operation is one device's: another's id opens nothing.
+#[test]
+fn operations_are_private() {
+    let mut world = world();
+    let one = world.connect_dps("one", DPS_VERSION);
+    world.register(one, b"");
+    let operation_id = world.message(one).1["operationId"].as_str().unwrap().to_owned();
+    let two = world.connect_dps("two", DPS_VERSION);
+    world.poll(two, &operation_id);
+    let (topic, body) = world.message(two);
+    assert_eq!(
+        (&*topic, &body["errorCode"]),
+        ("$dps/registrations/res/404/?$rid=r2", &json!(404_202))
+    );
+}
+
+// The same seed, fixture and inputs give the same bytes: a failing run can be had again.
+#[test]
+fn is_reproducible() {
+    let run = || {
+        let mut world = world();
+        let identity = world.provision("d", &private_key(1));
+        (identity.chain.to_pem(), format!("{:?}", world.events()))
+    };
+    assert_eq!(run(), run());
+}

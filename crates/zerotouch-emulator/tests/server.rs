@@ -1,0 +1,385 @@
+//! The emulator on real sockets: TLS, threads, and their end.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what a test needs and does not get fails it"
+)]
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chacha20::ChaCha20Rng;
+use rand_core::SeedableRng;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
+use serde_json::{Value, json};
+use zerotouch_credentials::{
+    CertificateChain, CertificateRequest, ChainPolicy, KeyAlgorithm, PrivateKey, SasToken, Signer,
+};
+use zerotouch_emulator::Emulator;
+use zerotouch_emulator::cloud::{CloudEvent, DpsSettings, Fixture};
+use zerotouch_emulator::server::StartError;
+use zerotouch_mqtt_codec::{
+    ConnAck, Connect, ConnectRefusal, Decoder, Delivery, Framer, Login, Packet, PacketIdentifier,
+    Publish, QoS, Subscribe, Subscriptions, TopicFilter, TopicName,
+};
+use zerotouch_time::UnixTime;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn emulator() -> Emulator {
+    let dps = DpsSettings { retry_after: Duration::ZERO, ..DpsSettings::default() };
+    Emulator::builder().fixture(Fixture { dps, ..Fixture::default() }).seed(1).start().unwrap()
+}
+
+type Certified<'a> = Option<(&'a CertificateChain, &'a PrivateKey)>;
+
+/// A client of the codec and rustls, one packet at a time.
+struct Client {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+}
+
+impl Client {
+    fn dial(
+        emulator: &Emulator,
+        name: &str,
+        version: &'static SupportedProtocolVersion,
+        identity: Certified<'_>,
+    ) -> io::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
+        Self::dial_trusting(emulator, name, version, identity, roots)
+    }
+
+    fn dial_trusting(
+        emulator: &Emulator,
+        name: &str,
+        version: &'static SupportedProtocolVersion,
+        identity: Certified<'_>,
+        roots: RootCertStore,
+    ) -> io::Result<Self> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match identity {
+            None => config.with_no_client_auth(),
+            Some((chain, key)) => {
+                let pem = key.to_pkcs8_pem().unwrap();
+                let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+                let chain = chain.iter().map(|c| c.as_der().to_vec().into()).collect();
+                config.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        let tcp = TcpStream::connect(emulator.address())?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut stream = StreamOwned::new(tls, tcp);
+        stream.conn.complete_io(&mut stream.sock)?;
+        Ok(Self { stream })
+    }
+
+    fn send<'a>(&mut self, packet: impl Into<Packet<'a>>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        packet.into().encode_to(&mut bytes).unwrap();
+        self.stream.write_all(&bytes)?;
+        self.stream.flush()
+    }
+
+    /// Reads one packet and hands it to `look`. Byte for byte, so that nothing is read ahead.
+    fn read<R>(&mut self, look: impl FnOnce(Packet<'_>) -> R) -> io::Result<R> {
+        let mut framer = Framer::new(Decoder::new());
+        loop {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte)?;
+            let mut input = &byte[..];
+            if let Some(packet) = framer.next_packet(&mut input).unwrap() {
+                return Ok(look(packet));
+            }
+        }
+    }
+
+    fn connect(&mut self, id: &str, username: &str, password: Option<&str>) -> ConnAck {
+        let login = Login { username, password: password.map(str::as_bytes) };
+        let (clean_session, keep_alive) = (true, 60);
+        let (client_id, login) = (id, Some(login));
+        self.send(Connect { client_id, clean_session, keep_alive, will: None, login }).unwrap();
+        self.read(|packet| match packet {
+            Packet::ConnAck(connack) => connack,
+            other => panic!("{other:?}"),
+        })
+        .unwrap()
+    }
+
+    fn subscribe(&mut self, filter: &str) {
+        let filters = [(TopicFilter::new(filter).unwrap(), QoS::AtMostOnce)];
+        let filters = Subscriptions::new(&filters).unwrap();
+        self.send(Subscribe { id: PacketIdentifier::MIN, filters }).unwrap();
+        self.read(|packet| assert!(matches!(packet, Packet::SubAck(_)), "{packet:?}")).unwrap();
+    }
+
+    fn publish(&mut self, topic: &str, payload: &[u8], qos: QoS) -> io::Result<()> {
+        let id = PacketIdentifier::MIN;
+        let delivery = match qos {
+            QoS::AtMostOnce => Delivery::AtMostOnce,
+            _ => Delivery::AtLeastOnce { id, dup: false },
+        };
+        let topic = TopicName::new(topic).unwrap();
+        self.send(Publish { topic, payload, retain: false, delivery })
+    }
+
+    /// Publishes at `QoS` 0 and reads the JSON that comes back.
+    fn ask(&mut self, topic: &str, payload: &[u8]) -> (String, Value) {
+        self.publish(topic, payload, QoS::AtMostOnce).unwrap();
+        self.read(|packet| match packet {
+            Packet::Publish(publish) => (
+                publish.topic.as_str().to_owned(),
+                serde_json::from_slice(publish.payload).unwrap_or_default(),
+            ),
+            other => panic!("{other:?}"),
+        })
+        .unwrap()
+    }
+}
+
+fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    UnixTime::from_secs(i64::try_from(since.as_secs()).unwrap())
+}
+
+fn private_key() -> PrivateKey {
+    PrivateKey::generate(KeyAlgorithm::EcdsaP384, &mut ChaCha20Rng::seed_from_u64(2)).unwrap()
+}
+
+fn provision(
+    emulator: &Emulator,
+    id: &str,
+    key: &PrivateKey,
+    version: &'static SupportedProtocolVersion,
+) -> CertificateChain {
+    let mut dps = Client::dial(emulator, "localhost", version, None).unwrap();
+    let scope = emulator.id_scope();
+    let username = format!("{scope}/registrations/{id}/api-version=2025-07-01-preview");
+    let device_key = emulator.group_key("default-group").unwrap().derive(id);
+    let token = SasToken::for_dps(&device_key, &scope, id, now() + Duration::from_secs(600));
+    let connack = dps.connect(id, &username, Some(token.as_str()));
+    assert_eq!(connack, ConnAck::Accepted { session_present: false });
+    dps.subscribe("$dps/registrations/res/#");
+    let body = json!({ "csr": CertificateRequest::new(key, id).unwrap().to_base64() }).to_string();
+    let register = "$dps/registrations/PUT/iotdps-register/?$rid=1";
+    let (topic, accepted) = dps.ask(register, body.as_bytes());
+    assert_eq!(topic, "$dps/registrations/res/202/?$rid=1&retry-after=0");
+    let operation_id = accepted["operationId"].as_str().unwrap();
+    let (_, assigned) = dps.ask(
+        &format!(
+            "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=2&operationId={operation_id}"
+        ),
+        b"",
+    );
+    dps.send(Packet::Disconnect).unwrap();
+    let chain = assigned["registrationState"]["issuedCertificateChain"].as_array().unwrap();
+    let policy = ChainPolicy { now: Some(now()), ..ChainPolicy::new(key.public_key(), id) };
+    CertificateChain::accept(chain.iter().map(|text| text.as_str().unwrap()), &policy).unwrap()
+}
+
+fn expect(emulator: &Emulator, what: impl Fn(&CloudEvent) -> bool) -> CloudEvent {
+    loop {
+        let event = emulator.next_event(PATIENCE).expect("the event does not come");
+        if what(&event) {
+            return event;
+        }
+    }
+}
+
+// The whole way, in both versions of TLS and by both names: a key for a certificate, and with the
+// certificate to the hub, over a new TLS session that the client proves itself in.
+#[test]
+fn a_device_goes_the_whole_way_over_tls() {
+    let emulator = emulator();
+    for (version, name) in
+        [(&rustls::version::TLS12, "localhost"), (&rustls::version::TLS13, "127.0.0.1")]
+    {
+        let id = format!("device-{name}");
+        let key = private_key();
+        let chain = provision(&emulator, &id, &key, version);
+        let mut hub = Client::dial(&emulator, name, version, Some((&chain, &key))).unwrap();
+        let username = format!("localhost/{id}/?api-version=2025-08-01-preview");
+        let connack = hub.connect(&id, &username, None);
+        assert_eq!(connack, ConnAck::Accepted { session_present: false });
+        let topic = format!("devices/{id}/messages/events/a=b");
+        hub.publish(&topic, b"hello", QoS::AtLeastOnce).unwrap();
+        hub.read(|packet| assert!(matches!(packet, Packet::PubAck(_)), "{packet:?}")).unwrap();
+
+        let connected = expect(&emulator, |e| matches!(e, CloudEvent::HubConnected { .. }));
+        let thumbprint = Some(chain.leaf().thumbprint());
+        let device_id = id.clone();
+        let hub_name = "localhost".into();
+        assert_eq!(connected, CloudEvent::HubConnected { hub: hub_name, device_id, thumbprint });
+        expect(
+            &emulator,
+            |e| matches!(e, CloudEvent::Telemetry { payload, .. } if payload == b"hello"),
+        );
+        drop(hub);
+        expect(&emulator, |e| matches!(e, CloudEvent::Disconnected { .. }));
+    }
+}
+
+// A refusal is written before the connection is closed: the client reads why.
+#[test]
+fn an_expired_certificate_is_refused_in_mqtt_and_not_in_tls() {
+    let emulator = emulator();
+    let key = private_key();
+    let chain = provision(&emulator, "d", &key, &rustls::version::TLS13);
+    emulator.advance_clock(Duration::from_secs(31 * 24 * 60 * 60));
+    let identity = Some((&chain, &key));
+    let mut hub = Client::dial(&emulator, "localhost", &rustls::version::TLS13, identity).unwrap();
+    let connack = hub.connect("d", "localhost/d/?api-version=2021-04-12", None);
+    assert_eq!(connack, ConnAck::Refused(ConnectRefusal::NotAuthorized));
+    let mut rest = Vec::new();
+    assert_eq!(hub.stream.read_to_end(&mut rest).unwrap(), 0, "a clean end of TLS");
+    expect(
+        &emulator,
+        |event| matches!(event, CloudEvent::HubRefused { reason, .. } if reason.contains("expired")),
+    );
+}
+
+// Whoever does not trust the emulator's authority does not talk to it, and without the key of the
+// certificate there is no connection either.
+#[test]
+fn tls_is_not_for_show() {
+    let emulator = emulator();
+    let version = &rustls::version::TLS13;
+    let untrusting =
+        Client::dial_trusting(&emulator, "localhost", version, None, RootCertStore::empty());
+    let error = untrusting.err().unwrap();
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+    let other_name = Client::dial(&emulator, "example.org", version, None).err().unwrap();
+    assert!(other_name.to_string().contains("not valid for name"), "{other_name}");
+
+    // TLS 1.3 tells the client of its failed proof with the first read.
+    let chain = provision(&emulator, "d", &private_key(), version);
+    let other_key =
+        PrivateKey::generate(KeyAlgorithm::EcdsaP384, &mut ChaCha20Rng::seed_from_u64(3)).unwrap();
+    let provider = rustls::crypto::ring::default_provider();
+    let pem = other_key.to_pkcs8_pem().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let signing_key = provider.key_provider.load_private_key(key).unwrap();
+    let chain: Vec<_> = chain.iter().map(|c| c.as_der().to_vec().into()).collect();
+    let forged = rustls::sign::CertifiedKey::new(chain, signing_key);
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(forged)));
+    let name = ServerName::try_from("localhost").unwrap();
+    let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let tcp = TcpStream::connect(emulator.address()).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = StreamOwned::new(tls, tcp);
+    let error = stream.read(&mut [0]).unwrap_err();
+    assert!(error.to_string().contains("DecryptError"), "{error}");
+}
+
+// A port that is taken is said by name; dropping the handle frees the port and ends connections.
+#[test]
+fn starts_and_ends() {
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = occupied.local_addr().unwrap().port();
+    let error = Emulator::builder().port(port).start().unwrap_err();
+    let StartError::AddressInUse { address } = &error else { panic!("{error:?}") };
+    assert_eq!(*address, format!("127.0.0.1:{port}"));
+    assert!(error.to_string().contains("choose another port"), "{error}");
+
+    let emulator = emulator();
+    let address = emulator.address();
+    let version = &rustls::version::TLS13;
+    let mut client = Client::dial(&emulator, "localhost", version, None).unwrap();
+    drop(emulator);
+    let mut rest = Vec::new();
+    // However it ends, by a reset or an end of file, it ends soon.
+    let ended = client.stream.read_to_end(&mut rest);
+    assert!(!matches!(ended, Err(e) if e.kind() == io::ErrorKind::WouldBlock));
+    TcpListener::bind(address).unwrap();
+}
+
+// Bytes that are no TLS, and a client that asks and asks and never reads: each ends alone, and what
+// waits for it is let go.
+#[test]
+fn bad_clients_end_alone() {
+    let emulator = emulator();
+    let version = &rustls::version::TLS13;
+    let mut scanner = TcpStream::connect(emulator.address()).unwrap();
+    scanner.set_read_timeout(Some(PATIENCE)).unwrap();
+    scanner.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let _ = scanner.read_to_end(&mut Vec::new());
+
+    let key = private_key();
+    let chain = provision(&emulator, "d", &key, version);
+    let identity = Some((&chain, &key));
+    let mut greedy = Client::dial(&emulator, "localhost", version, identity).unwrap();
+    greedy.connect("d", "localhost/d/?api-version=2021-04-12", None);
+    greedy.subscribe("$iothub/twin/res/#");
+    let patch = format!(r#"{{"a":"{}"}}"#, "x".repeat(32_000));
+    greedy.ask("$iothub/twin/PATCH/properties/reported/?$rid=1", patch.as_bytes());
+    // 32 MB of answers, more than the sockets' buffers and the queue together hold.
+    let asked = (0..1000)
+        .try_for_each(|_| greedy.publish("$iothub/twin/GET/?$rid=2", b"", QoS::AtMostOnce));
+    // Its own sending may have failed already.
+    drop(asked);
+    expect(&emulator, |event| matches!(event, CloudEvent::Disconnected { .. }));
+    assert_eq!(emulator.with_cloud(|cloud, _| cloud.connection_count()), 0);
+    provision(&emulator, "e", &key, version);
+}
+
+// What an operator does reaches devices at once, without their sending anything.
+#[test]
+fn the_operator_acts_from_any_thread() {
+    let emulator = emulator();
+    let version = &rustls::version::TLS12;
+    let key = private_key();
+    let chain = provision(&emulator, "d", &key, version);
+    let identity = Some((&chain, &key));
+    let mut hub = Client::dial(&emulator, "localhost", version, identity).unwrap();
+    hub.connect("d", "localhost/d/?api-version=2021-04-12", None);
+    hub.subscribe("$iothub/methods/POST/#");
+    let sent = std::thread::scope(|scope| {
+        let invoke =
+            || emulator.with_cloud(|cloud, now| cloud.invoke_method("d", ("go", "7"), b"{}", now));
+        scope.spawn(invoke).join().unwrap()
+    });
+    assert!(sent);
+    hub.read(|packet| match packet {
+        Packet::Publish(publish) => {
+            assert_eq!(publish.topic.as_str(), "$iothub/methods/POST/go/?$rid=7");
+        }
+        other => panic!("{other:?}"),
+    })
+    .unwrap();
+    // A renewal's 200 comes by itself, when its time has come.
+    hub.send(Packet::Disconnect).unwrap();
+    let mut hub = Client::dial(&emulator, "localhost", version, identity).unwrap();
+    hub.connect("d", "localhost/d/?api-version=2025-08-01-preview", None);
+    hub.subscribe("$iothub/credentials/res/#");
+    let csr = CertificateRequest::new(&key, "d").unwrap().to_base64();
+    let body = json!({ "id": "d", "csr": csr }).to_string();
+    let (topic, _) = hub.ask("$iothub/credentials/POST/issueCertificate/?$rid=9", body.as_bytes());
+    assert_eq!(topic, "$iothub/credentials/res/202/?$rid=9");
+    hub.read(|packet| match packet {
+        Packet::Publish(publish) => {
+            assert_eq!(publish.topic.as_str(), "$iothub/credentials/res/200/?$rid=9");
+        }
+        other => panic!("{other:?}"),
+    })
+    .unwrap();
+}
