@@ -1,6 +1,6 @@
-//! A real PKCS#11 module, SoftHSM, with a token made for the test.
+//! A real PKCS#11 module, `SoftHSM`, with a token made for the test.
 //!
-//! SoftHSM finds its tokens through an environment variable, which a test must not set for its whole
+//! It finds its tokens through an environment variable, which a test must not set for its whole
 //! process; so the outer tests prepare a token and run the inner one in a process of its own.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]

@@ -14,7 +14,10 @@ use rcgen::{
     SigningKey,
 };
 use time::OffsetDateTime;
-use zerotouch_credentials::{Certificate, ChainPolicy, KeyAlgorithm, PrivateKey, Signer};
+use zerotouch_credentials::{
+    Certificate, CertificateChain, ChainError, ChainNote, ChainPolicy, KeyAlgorithm, PrivateKey,
+    Signer,
+};
 use zerotouch_time::UnixTime;
 
 /// 2026-06-01T00:00:00Z: the tests' present.
@@ -154,6 +157,29 @@ impl Chain {
             ..ChainPolicy::new(self.key.public_key(), DEVICE)
         }
     }
+}
+
+/// What becomes of an answer, and what is noted about it.
+pub fn examine(answer: &[String], policy: &ChainPolicy<'_>) -> Result<Vec<ChainNote>, ChainError> {
+    CertificateChain::examine(answer, policy).map(|accepted| accepted.notes)
+}
+
+/// What becomes of a chain whose leaf is tweaked.
+pub fn leaf(tweak: Tweak<'_>) -> Result<Vec<ChainNote>, ChainError> {
+    let chain = Chain::with(tweak);
+    examine(&chain.answer(), &chain.policy())
+}
+
+/// What becomes of a chain whose issuing authority is tweaked.
+pub fn issuing(tweak: Tweak<'_>) -> Result<Vec<ChainNote>, ChainError> {
+    let mut chain = Chain::new();
+    chain.issuing = Arc::new(chain.root.below_with("issuing", 2, tweak));
+    chain.leaf = chain.issuing.issue(&chain.key, AS_IT_IS);
+    examine(&chain.answer(), &chain.policy())
+}
+
+pub fn unix(secs: i64) -> UnixTime {
+    UnixTime::from_secs(secs)
 }
 
 fn params(name: &str) -> CertificateParams {
