@@ -31,6 +31,7 @@ mod refusal;
 mod registry;
 mod renewal;
 mod services;
+mod throttle;
 mod twin;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -50,7 +51,7 @@ pub use self::event::{Action, CloudEvent, ConnectionId, Via};
 pub use self::fixture::{
     Attestation, CredentialPolicy, DpsApiVersion, DpsSettings, EnrollmentGroup, ErrorCodes,
     Fixture, FixtureError, GroupAttestation, HubApiVersion, HubSettings, IndividualEnrollment,
-    KeyPolicy, SymmetricKeys,
+    KeyPolicy, Quota, SymmetricKeys,
 };
 pub use self::services::DeviceRecord;
 use self::services::Services;
@@ -99,7 +100,8 @@ impl Cloud {
     }
 
     /// A transport was accepted. `client_chain` is what the client presented in TLS, DER, leaf first,
-    /// empty if nothing; TLS has proved that the client holds the leaf's key, and nothing else.
+    /// empty if nothing; TLS has proved that the client holds the leaf's key, and nothing else. The id
+    /// must be of no connection that is still open.
     pub fn handle_open(&mut self, connection: ConnectionId, client_chain: Vec<Vec<u8>>, now: Now) {
         let clock = self.clock(now);
         let mqtt = ServerConnection::new(&self.mqtt, clock.monotonic);

@@ -1,4 +1,5 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "server", doc = include_str!("../README.md"))]
+#![cfg_attr(not(feature = "server"), doc = "The emulated cloud as a pure engine: see [`cloud`].")]
 #![forbid(unsafe_code)]
 
 pub mod cloud;

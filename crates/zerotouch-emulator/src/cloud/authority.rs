@@ -66,6 +66,9 @@ pub enum AuthorityError {
     /// No policy of that name.
     #[error("there is no credential policy of that name")]
     UnknownPolicy,
+    /// The device is not registered.
+    #[error("the device is not registered")]
+    UnknownDevice,
 }
 
 /// Whom a certificate is for.

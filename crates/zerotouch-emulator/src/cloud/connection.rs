@@ -1,7 +1,9 @@
 //! One connection: its MQTT engine, and whom it turned out to be.
 
-use zerotouch_mqtt_codec::{QoS, TopicName};
-use zerotouch_mqtt_session::{CloseReason, PublishHandle, ServerConnection, ServerEvent};
+use zerotouch_mqtt_codec::TopicName;
+use zerotouch_mqtt_session::{
+    CloseReason, PublishError, PublishHandle, ServerConnection, ServerEvent,
+};
 use zerotouch_time::Instant;
 
 use super::effects::{Command, Message, RenewalResult};
@@ -45,18 +47,24 @@ impl Connection {
         None
     }
 
-    /// Sends a message. One that cannot be sent, because its topic is too long or the client does not
-    /// acknowledge those before, is not; a result of a renewal is then kept for later.
+    /// Sends a message. A client that does not acknowledge those before, or a topic that its own
+    /// request id has made too long, ends the connection: nothing is dropped without a sign.
     fn publish(&mut self, message: Message) -> Option<RenewalResult> {
         let Message { topic, payload, qos, renewal } = message;
-        let topic = TopicName::new(&topic).ok()?;
-        match self.mqtt.publish(topic, &payload, qos, false) {
-            Ok(Some(handle)) => {
+        let topic = TopicName::new(&topic).ok();
+        let sent = topic.map(|topic| self.mqtt.publish(topic, &payload, qos, false));
+        match sent {
+            Some(Ok(Some(handle))) => {
                 self.unacknowledged.extend(renewal.map(|result| (handle, result)));
                 None
             }
-            Ok(None) => renewal.filter(|_| qos == QoS::AtMostOnce),
-            Err(_) => None,
+            // At most once: sent is delivered.
+            Some(Ok(None)) => renewal,
+            Some(Err(PublishError::NotConnected)) => None,
+            Some(Err(_)) | None => {
+                self.mqtt.close();
+                None
+            }
         }
     }
 

@@ -36,6 +36,7 @@ use super::fixture::{DpsApiVersion, DpsSettings};
 use super::namespace::Namespace;
 use super::refusal::{self, DpsRefusal};
 use super::registry::{Device, DeviceKey, HubCredential, Substatus};
+use super::throttle::Throttle;
 
 /// The largest message the service takes: 96 KiB (Azure docs, DPS limits).
 const MAX_MESSAGE: usize = 96 * 1024;
@@ -49,6 +50,7 @@ pub(super) struct Dps {
     pub(super) enrollments: Enrollments,
     /// The latest operation of each registration id (in lower case).
     operations: BTreeMap<String, Operation>,
+    registrations: Throttle,
 }
 
 /// A connection to the service.
@@ -63,6 +65,7 @@ pub(super) struct Session {
 #[derive(Debug)]
 struct Operation {
     id: String,
+    polls: Throttle,
     state: State,
 }
 
@@ -93,7 +96,14 @@ impl Dps {
         settings: DpsSettings,
         enrollments: Enrollments,
     ) -> Self {
-        Self { id_scope, hubs, settings, enrollments, operations: BTreeMap::new() }
+        Self {
+            id_scope,
+            hubs,
+            settings,
+            enrollments,
+            operations: BTreeMap::new(),
+            registrations: Throttle::default(),
+        }
     }
 
     pub(super) fn id_scope(&self) -> &str {
@@ -182,6 +192,9 @@ impl Dps {
         at: At,
         fx: &mut Effects,
     ) -> Result<Answer, DpsRefusal> {
+        self.registrations
+            .pass(self.settings.registrations, at.clock.monotonic)
+            .map_err(|retry_after| DpsRefusal::Throttled { retry_after })?;
         // Some SDKs send nothing, some a space.
         let body = body.trim_ascii();
         let request: RegisterRequest = if body.is_empty() {
@@ -208,6 +221,7 @@ impl Dps {
         };
         let operation = Operation {
             id: operation_id(fx),
+            polls: Throttle::default(),
             state: State::Assigning {
                 ready_at: at.clock.monotonic + self.settings.assign_delay,
                 request,
@@ -233,6 +247,10 @@ impl Dps {
             .get_mut(&session.registration_id.to_ascii_lowercase())
             .filter(|operation| operation.id == operation_id)
             .ok_or_else(|| DpsRefusal::Operation { given: operation_id.into() })?;
+        operation
+            .polls
+            .pass(self.settings.polls, at.clock.monotonic)
+            .map_err(|retry_after| DpsRefusal::Throttled { retry_after })?;
         if let State::Assigning { ready_at, request } = &operation.state {
             if at.clock.monotonic < *ready_at {
                 return Ok(operation.assigning(Some(&session.registration_id)));
@@ -389,7 +407,7 @@ impl Session {
             reason: refusal.to_string(),
         });
         let body = refusal::body(code, message, tracking_id, None, at.clock);
-        self.reply(request_id, status, None, body, at, fx);
+        self.reply(request_id, status, refusal.retry_after(), body, at, fx);
     }
 
     /// A disabled enrolment is no error on the wire: status 200, and `disabled` in the body, with an

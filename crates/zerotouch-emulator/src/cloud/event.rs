@@ -211,29 +211,49 @@ fn text<S: serde::Serializer>(value: &[u8], s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(&String::from_utf8_lossy(value))
 }
 
-/// The events nobody has fetched yet, at most [`EventLog::CAPACITY`] of them.
+/// The events nobody has fetched yet, bounded in number and in bytes.
 #[derive(Debug, Default)]
 pub(super) struct EventLog {
     waiting: VecDeque<CloudEvent>,
+    payload_bytes: usize,
     missed: u64,
 }
 
 impl EventLog {
     /// An onlooker that sleeps must not cost memory without bound; the newest events are kept.
     const CAPACITY: usize = 16 * 1024;
+    /// What devices' messages may take of it.
+    const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 
     pub(super) fn push(&mut self, event: CloudEvent) {
-        if self.waiting.len() == Self::CAPACITY {
-            self.waiting.pop_front();
+        self.payload_bytes += event.payload_bytes();
+        self.waiting.push_back(event);
+        while self.waiting.len() > Self::CAPACITY || self.payload_bytes > Self::MAX_PAYLOAD_BYTES {
+            self.take();
             self.missed += 1;
         }
-        self.waiting.push_back(event);
     }
 
     pub(super) fn pop(&mut self) -> Option<CloudEvent> {
         match std::mem::take(&mut self.missed) {
-            0 => self.waiting.pop_front(),
+            0 => self.take(),
             count => Some(CloudEvent::Missed { count }),
+        }
+    }
+
+    fn take(&mut self) -> Option<CloudEvent> {
+        let event = self.waiting.pop_front()?;
+        self.payload_bytes -= event.payload_bytes();
+        Some(event)
+    }
+}
+
+impl CloudEvent {
+    /// How much of a device's message it holds; names and properties are bounded by the topic.
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Telemetry { payload, .. } | Self::MethodAnswered { payload, .. } => payload.len(),
+            _ => 0,
         }
     }
 }
@@ -251,6 +271,22 @@ mod tests {
         }
         assert_eq!(log.pop(), Some(CloudEvent::Missed { count: 3 }));
         assert_eq!(log.pop(), Some(CloudEvent::TwinRead { device_id: "3".into() }));
+    }
+
+    // Few events can be large, too.
+    #[test]
+    fn large_messages_fill_the_log_sooner() {
+        let message = |byte: u8| CloudEvent::Telemetry {
+            device_id: "d".into(),
+            properties: Vec::new(),
+            payload: vec![byte; EventLog::MAX_PAYLOAD_BYTES / 4],
+        };
+        let mut log = EventLog::default();
+        (0..6).for_each(|byte| log.push(message(byte)));
+        assert_eq!(log.pop(), Some(CloudEvent::Missed { count: 2 }));
+        assert_eq!(log.pop(), Some(message(2)));
+        (6..7).for_each(|byte| log.push(message(byte)));
+        assert_eq!(log.pop(), Some(message(3)));
     }
 
     // Scripts on the other side of a pipe read these names.

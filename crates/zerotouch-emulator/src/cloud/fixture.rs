@@ -129,8 +129,21 @@ pub struct DpsSettings {
     pub retry_after: Duration,
     /// How long a registration takes at least; default none. The first answer is 202 even so.
     pub assign_delay: Duration,
+    /// How many registrations the service takes; default 1,000 a minute.
+    pub registrations: Quota,
+    /// How often one device may ask how far its registration is; default 5 times in 10 s.
+    pub polls: Quota,
     /// The api-versions taken; others are refused at CONNECT.
     pub api_versions: Vec<DpsApiVersion>,
+}
+
+/// So many in any period of that length; more are refused with status 429.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// How many.
+    pub count: usize,
+    /// In which time.
+    pub period: Duration,
 }
 
 /// An api-version of the provisioning service.
@@ -204,6 +217,9 @@ impl Fixture {
         }
         for one in &self.individual_enrollments {
             RegistrationId::new(&one.registration_id)?;
+            if let Some(id) = one.device_id.as_ref().filter(|id| !is_device_id(id)) {
+                return Err(FixtureError::DeviceId { given: id.clone() });
+            }
             let (policy, hub) = (one.credential_policy.as_ref(), one.hub.as_ref());
             self.check_references(&one.registration_id, policy, hub)?;
         }
@@ -229,6 +245,12 @@ impl Fixture {
     }
 }
 
+/// What a hub takes for a device's name, without the characters that MQTT topics give a meaning.
+fn is_device_id(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-.%_*?!(),:=@$'".contains(&byte);
+    (1..=128).contains(&text.len()) && text.bytes().all(legal)
+}
+
 fn unique<'a>(
     what: &'static str,
     mut names: impl Iterator<Item = &'a String>,
@@ -247,6 +269,12 @@ pub enum FixtureError {
     /// An identifier is not one.
     #[error(transparent)]
     Id(#[from] IdError),
+    /// A device id is empty, too long, or holds a character that does not belong there.
+    #[error("{given:?} is no device id: 1 to 128 letters, digits and -.%_*?!(),:=@$'")]
+    DeviceId {
+        /// What it says.
+        given: String,
+    },
     /// There is no hub.
     #[error("there is no hub for devices to go to")]
     NoHub,
@@ -345,6 +373,8 @@ impl Default for DpsSettings {
         Self {
             retry_after: Duration::from_secs(3),
             assign_delay: Duration::ZERO,
+            registrations: Quota { count: 1000, period: Duration::from_secs(60) },
+            polls: Quota { count: 5, period: Duration::from_secs(10) },
             api_versions: vec![
                 version("2018-11-01", false),
                 version("2019-01-15", false),

@@ -52,7 +52,7 @@ impl Namespace {
         clock: Clock,
         fx: &mut Effects,
     ) -> Result<Certificate, AuthorityError> {
-        let device = self.registry.device(key).ok_or(AuthorityError::UnknownPolicy)?;
+        let device = self.registry.device(key).ok_or(AuthorityError::UnknownDevice)?;
         let subject = Subject {
             device_id: &key.device_id,
             public_key: request.public_key(),

@@ -4,6 +4,8 @@
 //! the reason. Codes marked *synthetic* are not published for the real service: they are this
 //! emulator's choice, made so that causes can be told apart.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 use zerotouch_credentials::{ChainError, RequestError, SasError};
 use zerotouch_wire::ServiceError;
@@ -47,6 +49,8 @@ pub(super) enum DpsRefusal {
     Csr(#[from] CsrFault),
     #[error("no operation of this device has the id {given:?}")]
     Operation { given: String },
+    #[error("the quota is used up for {} s", retry_after.as_secs())]
+    Throttled { retry_after: Duration },
     #[error("the certificate was not issued: {0}")]
     NotIssued(super::authority::AuthorityError),
 }
@@ -81,7 +85,21 @@ impl DpsRefusal {
             ),
             Self::Csr(fault) => (400, 400_004, fault.message()),
             Self::Operation { .. } => (404, 404_202, "Operation not found. (synthetic code)"),
+            Self::Throttled { .. } => (429, 429_001, "Too many requests. (synthetic code)"),
             Self::NotIssued(_) => (500, 500_001, "Internal error."),
+        }
+    }
+}
+
+impl DpsRefusal {
+    /// What `retry-after` says to the device, in seconds, if another try may help.
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        match self {
+            // Rounded up: not before.
+            Self::Throttled { retry_after } => {
+                Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0))
+            }
+            _ => None,
         }
     }
 }

@@ -146,7 +146,9 @@ impl Shared {
     }
 
     pub(super) fn next_event(&self, timeout: Duration) -> Option<CloudEvent> {
-        let deadline = StdInstant::now() + timeout;
+        // A timeout beyond the clock's range is as good as this.
+        const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+        let deadline = StdInstant::now() + timeout.min(LONG);
         let mut state = self.lock();
         loop {
             if let Some(event) = state.cloud.poll_event() {

@@ -188,3 +188,20 @@ fn late_inputs_are_dropped() {
     world.cloud.handle_timeout(now);
     assert_eq!(world.cloud.poll_action(), None);
 }
+
+// A client that lets its messages lie unacknowledged is not sent to without end, nor are its answers
+// dropped in silence.
+#[test]
+fn a_client_that_never_acknowledges_is_closed() {
+    let mut world = World::new(Fixture::default());
+    let connection = world.connect_dps("d", DPS_VERSION);
+    world.acknowledge = false;
+    for registration in 0..100 {
+        if world.is_closed(connection) {
+            assert!(registration > 10, "so few are nothing");
+            return;
+        }
+        world.register(connection, b"");
+    }
+    panic!("the connection is still open");
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
+mod authority;
 mod hostile;
 mod hub;
 mod provisioning;

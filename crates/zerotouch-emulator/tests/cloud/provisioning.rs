@@ -11,7 +11,7 @@ use zerotouch_credentials::{
 };
 use zerotouch_emulator::cloud::{
     Attestation, CloudEvent, CredentialPolicy, DpsSettings, EnrollmentGroup, Fixture,
-    IndividualEnrollment, KeyPolicy, Via,
+    IndividualEnrollment, KeyPolicy, Quota, Via,
 };
 use zerotouch_mqtt_codec::QoS;
 
@@ -395,4 +395,37 @@ fn is_reproducible() {
         (identity.chain.to_pem(), format!("{:?}", world.events()))
     };
     assert_eq!(run(), run());
+}
+
+// Both limits of the service, each told with the time after which another try is welcome.
+#[test]
+fn throttles_registrations_and_polls() {
+    let dps = DpsSettings {
+        registrations: Quota { count: 2, period: Duration::from_secs(60) },
+        ..DpsSettings::default()
+    };
+    let mut world = World::new(Fixture { dps, ..Fixture::default() });
+    let connection = world.connect_dps("d", DPS_VERSION);
+    world.register(connection, b"");
+    let operation_id = world.message(connection).1["operationId"].as_str().unwrap().to_owned();
+    for poll in 1..=6 {
+        world.poll(connection, &operation_id);
+        let (topic, body) = world.message(connection);
+        if poll <= 5 {
+            assert_eq!(topic, "$dps/registrations/res/200/?$rid=r2");
+        } else {
+            assert_eq!(topic, "$dps/registrations/res/429/?$rid=r2&retry-after=10");
+            assert_eq!(body["errorCode"], 429_001);
+        }
+    }
+    world.wait(Duration::from_millis(9_500));
+    let other = world.connect_dps("e", DPS_VERSION);
+    world.register(other, b"");
+    assert!(world.message(other).0.contains("/202/"), "the one's polls are not the other's");
+    world.register(connection, b"");
+    let (topic, _) = world.message(connection);
+    assert_eq!(topic, "$dps/registrations/res/429/?$rid=r1&retry-after=51");
+    world.wait(Duration::from_millis(50_500));
+    world.register(connection, b"");
+    assert!(world.message(connection).0.contains("/202/"));
 }
