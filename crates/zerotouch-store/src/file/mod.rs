@@ -43,6 +43,8 @@ mod vault;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod simulated;
 #[cfg(test)]
 mod tests;
