@@ -6,7 +6,7 @@ use mqttrs::{Connect, Packet, Pid, Protocol, Publish, QoS, QosPid, Subscribe, Su
 use zerotouch_benches::Spec;
 
 use crate::peers::frame_len;
-use crate::{Buffer, Peer};
+use crate::{Buffer, CAPACITY, Peer};
 
 pub struct Mqttrs;
 
@@ -22,13 +22,11 @@ pub struct Output {
     len: usize,
 }
 
-impl Default for Output {
-    fn default() -> Self {
-        Self { bytes: vec![0; 2 << 20], len: 0 }
-    }
-}
-
 impl Buffer for Output {
+    fn new() -> Self {
+        Self { bytes: vec![0; CAPACITY], len: 0 }
+    }
+
     fn clear(&mut self) {
         self.len = 0;
     }
@@ -91,8 +89,8 @@ impl Peer for Mqttrs {
         }
         bytes.extend_from_slice(piece);
         let mut count = 0;
-        while let Some(packet) = mqttrs::decode_slice(&bytes[*start..]).unwrap() {
-            black_box(&packet);
+        while let Ok(Some(ref packet)) = mqttrs::decode_slice(&bytes[*start..]) {
+            black_box(packet);
             // It does not say how much it took.
             *start += frame_len(&bytes[*start..]).unwrap();
             count += 1;

@@ -108,8 +108,8 @@ impl Peer for Nom {
     fn decode(buffer: &mut Vec<u8>, piece: &[u8]) -> usize {
         buffer.extend_from_slice(piece);
         let (mut count, mut input) = (0, &buffer[..]);
-        while let Ok((behind, found)) = packet(input) {
-            match &found {
+        while let Ok((behind, ref found)) = packet(input) {
+            match found {
                 Found::Packet(packet) => drop(black_box(packet)),
                 Found::Subscribe(id, filters) => drop(black_box((id, filters))),
             }

@@ -25,9 +25,6 @@ impl Default for Reader {
     }
 }
 
-/// A reader reads into the packet being gathered if that has room for a good read.
-const GOOD_READ: usize = 1024;
-
 impl Peer for ZeroTouch {
     const NAME: &'static str = "zerotouch";
     type Packet<'a> = Packet<'a>;
@@ -45,24 +42,29 @@ impl Peer for ZeroTouch {
     fn decode(reader: &mut Reader, piece: &[u8]) -> usize {
         let Reader { framer, buffer } = reader;
         let mut count = 0;
-        let room = framer.unfilled();
+        // As a vectored read does: first what the packet being gathered lacks, then the buffer.
         let mut rest = piece;
-        if room.len() >= GOOD_READ {
+        if framer.is_mid_packet() {
+            let room = framer.unfilled();
             let (first, behind) = piece.split_at(piece.len().min(room.len()));
-            room[..first.len()].copy_from_slice(first);
+            match (&mut *room, first) {
+                (_, []) => {}
+                ([room, ..], [byte]) => *room = *byte,
+                _ => room[..first.len()].copy_from_slice(first),
+            }
             framer.advance(first.len());
             rest = behind;
         }
         buffer.clear();
         buffer.extend_from_slice(rest);
         let mut input = &buffer[..];
-        while let Some(packet) = framer.next_packet(&mut input).unwrap() {
-            if let Packet::Subscribe(subscribe) = &packet {
+        while let Ok(Some(ref packet)) = framer.next_packet(&mut input) {
+            if let Packet::Subscribe(subscribe) = packet {
                 for filter in subscribe.filters.iter() {
                     black_box(filter);
                 }
             }
-            black_box(&packet);
+            black_box(packet);
             count += 1;
         }
         count

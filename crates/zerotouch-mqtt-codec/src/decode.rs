@@ -1,13 +1,4 @@
 //! From bytes to packets.
-//!
-//! Strict: whatever the standard forbids is refused, with the number of the statement that forbids
-//! it. Where the standard leaves the receiver a choice, this decoder accepts:
-//!
-//! - control characters and non-characters in text (section 1.5.3: "may" close the connection),
-//! - U+FEFF anywhere, which is a character like any other `[MQTT-1.5.3-3]`,
-//! - a remaining length in more bytes than it needs, such as `80 00` for zero (section 2.2.3 limits
-//!   the bytes to four and says no more; MQTT 5.0 forbids it),
-//! - client identifiers beyond 23 bytes (section 3.1.3.1).
 
 mod body;
 mod error;
@@ -25,6 +16,15 @@ use crate::packet::{Packet, Sender};
 pub const MAX_PACKET_SIZE: u32 = crate::encode::MAX_REMAINING_LENGTH + 5;
 
 /// What to accept: from which end, and up to which size.
+///
+/// Strict: whatever the standard forbids is refused, with the number of the statement that forbids
+/// it. Where the standard leaves the receiver a choice, this decoder accepts:
+///
+/// - control characters and non-characters in text (section 1.5.3: "may" close the connection),
+/// - U+FEFF anywhere, which is a character like any other `[MQTT-1.5.3-3]`,
+/// - a remaining length in more bytes than it needs, such as `80 00` for zero (section 2.2.3 limits
+///   the bytes to four and says no more; MQTT 5.0 forbids it),
+/// - client identifiers beyond 23 bytes (section 3.1.3.1).
 ///
 /// ```
 /// use zerotouch_mqtt_codec::{Decoded, Decoder, Packet, Sender};
@@ -82,8 +82,8 @@ impl Decoder {
     pub fn decode<'a>(&self, input: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
         match self.header(input)? {
             Some(header) => match input.get(header.len..header.packet_len) {
-                Some(body) => Ok(Decoded::Complete {
-                    packet: body::decode(&header, body)?,
+                Some(body) => body::decode(&header, body, |packet| Decoded::Complete {
+                    packet,
                     used: header.packet_len,
                 }),
                 None => Ok(Decoded::Incomplete { needed: header.packet_len - input.len() }),

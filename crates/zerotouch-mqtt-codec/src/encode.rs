@@ -4,13 +4,14 @@
 //! client identifier or user name, a packet beyond the protocol's limit. Each is an error before the
 //! first byte is written.
 
+mod length;
 mod sink;
 pub(crate) mod write;
 
-use self::sink::SliceSink;
+use self::length::{encoded_len, remaining_length};
+use self::sink::Slice;
 use crate::decode::Field;
-use crate::packet::{Connect, Entries, Packet, Publish};
-use crate::scan;
+use crate::packet::{Packet, Publish};
 
 /// The largest remaining length: four bytes of seven bits (section 2.2.3).
 pub(crate) const MAX_REMAINING_LENGTH: u32 = 268_435_455;
@@ -65,8 +66,7 @@ impl Packet<'_> {
     /// Encodes to the start of `out` and says how many bytes that took.
     #[inline]
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
-        let remaining = remaining_length(self)?;
-        SliceSink::write(out, encoded_len(remaining), |sink| write::packet(self, remaining, sink))
+        write::packet(self, &mut Slice(out))
     }
 
     /// Encodes to the end of `out` and says how many bytes that took.
@@ -75,11 +75,7 @@ impl Packet<'_> {
     #[cfg(feature = "alloc")]
     #[inline]
     pub fn encode_to(&self, out: &mut alloc::vec::Vec<u8>) -> Result<usize, EncodeError> {
-        let remaining = remaining_length(self)?;
-        let length = encoded_len(remaining);
-        out.reserve(length);
-        write::packet(self, remaining, out);
-        Ok(length)
+        write::packet(self, out)
     }
 }
 
@@ -112,110 +108,13 @@ impl Publish<'_> {
     /// Encodes everything before the payload to the start of `out` and says how many bytes that took.
     #[inline]
     pub fn encode_header(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
-        let remaining = publish_length(self)?;
-        let length = encoded_len(remaining) - self.payload.len();
-        SliceSink::write(out, length, |sink| write::publish_header(self, remaining, sink))
+        write::publish_header(self, &mut Slice(out))
     }
 
     /// Encodes everything before the payload to the end of `out` and says how many bytes that took.
     #[cfg(feature = "alloc")]
     #[inline]
     pub fn encode_header_to(&self, out: &mut alloc::vec::Vec<u8>) -> Result<usize, EncodeError> {
-        let remaining = publish_length(self)?;
-        let length = encoded_len(remaining) - self.payload.len();
-        out.reserve(length);
-        write::publish_header(self, remaining, out);
-        Ok(length)
+        write::publish_header(self, out)
     }
-}
-
-/// The length of a packet of that remaining length.
-#[inline]
-fn encoded_len(remaining: u32) -> usize {
-    let fixed_header = match remaining {
-        0..=0x7F => 2,
-        0x80..=0x3FFF => 3,
-        0x4000..=0x1F_FFFF => 4,
-        _ => 5,
-    };
-    fixed_header + remaining as usize
-}
-
-/// The remaining length of a packet that can be encoded: everything is checked here.
-#[inline]
-fn remaining_length(packet: &Packet<'_>) -> Result<u32, EncodeError> {
-    match packet {
-        Packet::Publish(publish) => publish_length(publish),
-        Packet::ConnAck(_)
-        | Packet::PubAck(_)
-        | Packet::PubRec(_)
-        | Packet::PubRel(_)
-        | Packet::PubComp(_)
-        | Packet::UnsubAck(_) => Ok(2),
-        Packet::PingReq | Packet::PingResp | Packet::Disconnect => Ok(0),
-        Packet::Connect(connect) => connect_length(connect),
-        Packet::Subscribe(subscribe) => limited(
-            2 + match subscribe.filters.0 {
-                Entries::Wire { bytes, .. } => bytes.len() as u64,
-                Entries::Slice(list) => {
-                    list.iter().map(|(filter, _)| 3 + filter.as_str().len() as u64).sum()
-                }
-            },
-        ),
-        Packet::SubAck(suback) => limited(2 + suback.return_codes.len() as u64),
-        Packet::Unsubscribe(unsubscribe) => limited(
-            2 + match unsubscribe.filters.0 {
-                Entries::Wire { bytes, .. } => bytes.len() as u64,
-                Entries::Slice(list) => {
-                    list.iter().map(|filter| 2 + filter.as_str().len() as u64).sum()
-                }
-            },
-        ),
-    }
-}
-
-#[inline]
-fn limited(length: u64) -> Result<u32, EncodeError> {
-    match u32::try_from(length) {
-        Ok(length) if length <= MAX_REMAINING_LENGTH => Ok(length),
-        _ => Err(EncodeError::PacketTooLarge { length }),
-    }
-}
-
-#[inline]
-fn publish_length(publish: &Publish<'_>) -> Result<u32, EncodeError> {
-    let identifier = if publish.packet_identifier().is_some() { 2 } else { 0 };
-    limited(2 + publish.topic.as_str().len() as u64 + identifier + publish.payload.len() as u64)
-}
-
-fn connect_length(connect: &Connect<'_>) -> Result<u32, EncodeError> {
-    if connect.client_id.is_empty() && !connect.clean_session {
-        return Err(EncodeError::EmptyClientId);
-    }
-    let mut length = 10 + text_length(connect.client_id, Field::ClientId)?;
-    if let Some(will) = &connect.will {
-        length += 2 + will.topic.as_str().len() as u64;
-        length += field_length(will.message, Field::WillMessage)?;
-    }
-    if let Some(login) = &connect.login {
-        length += text_length(login.username, Field::UserName)?;
-        if let Some(password) = login.password {
-            length += field_length(password, Field::Password)?;
-        }
-    }
-    limited(length)
-}
-
-fn text_length(text: &str, field: Field) -> Result<u64, EncodeError> {
-    if scan::has_nul(text.as_bytes()) {
-        return Err(EncodeError::NulCharacter { field });
-    }
-    field_length(text.as_bytes(), field)
-}
-
-fn field_length(bytes: &[u8], field: Field) -> Result<u64, EncodeError> {
-    if bytes.len() > MAX_FIELD_LEN {
-        return Err(EncodeError::FieldTooLong { field, length: bytes.len() });
-    }
-    Ok(2 + bytes.len() as u64)
 }

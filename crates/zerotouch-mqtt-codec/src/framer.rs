@@ -82,17 +82,35 @@ impl Framer {
         &'p mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Packet<'p>>, DecodeError> {
-        if let State::Between = self.state {
-            match self.decoder.header(input) {
+        match &self.state {
+            State::Between => match self.decoder.header(input) {
                 Ok(Some(header)) => {
                     if let Some((packet, rest)) = input.split_at_checked(header.packet_len) {
                         *input = rest;
                         return finish(&mut self.state, &header, packet);
                     }
                 }
+                Ok(None) if input.is_empty() => return Ok(None),
                 Ok(None) => {}
                 Err(error) => return Err(self.fail(error)),
+            },
+            // Another piece that does not complete the packet.
+            State::InBody(header) => {
+                if let Some(room) = self.buffer.get_mut(self.filled..header.packet_len)
+                    && let Some(room) = room.get_mut(..input.len())
+                    && self.filled + input.len() < header.packet_len
+                {
+                    match (&mut *room, *input) {
+                        // A stream that trickles: no call of `memcpy` for a byte.
+                        ([room], [byte]) => *room = *byte,
+                        _ => room.copy_from_slice(input),
+                    }
+                    self.filled += input.len();
+                    *input = &[];
+                    return Ok(None);
+                }
             }
+            State::InHeader | State::Failed(_) => {}
         }
         self.gather(input)
     }
@@ -107,8 +125,9 @@ impl Framer {
     /// [`next_packet`](Self::next_packet), with the input behind those bytes or none.
     ///
     /// Empty unless the stream is behind the fixed header of a packet.
+    #[inline]
     pub fn unfilled(&mut self) -> &mut [u8] {
-        match self.state {
+        match &self.state {
             State::InBody(header) => {
                 self.buffer.get_mut(self.filled..header.packet_len).unwrap_or_default()
             }
@@ -118,6 +137,7 @@ impl Framer {
 
     /// Says that the first `count` bytes of [`unfilled`](Self::unfilled) are the stream's next bytes.
     /// More than there is room for counts as all of it.
+    #[inline]
     pub fn advance(&mut self, count: usize) {
         let room = self.unfilled().len();
         self.filled += count.min(room);
@@ -218,13 +238,11 @@ fn finish<'p>(
     header: &FixedHeader,
     packet: &'p [u8],
 ) -> Result<Option<Packet<'p>>, DecodeError> {
-    match decode_body(header, &packet[header.len..]) {
-        Ok(packet) => Ok(Some(packet)),
-        Err(error) => {
-            *state = State::Failed(error);
-            Err(error)
-        }
+    let result = decode_body(header, &packet[header.len..], Some);
+    if let Err(error) = result {
+        *state = State::Failed(error);
     }
+    result
 }
 
 impl fmt::Debug for Framer {

@@ -2,6 +2,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+#![allow(
+    clippy::inline_always,
+    reason = "measured, on the way of a message: a call hands its result over through memory"
+)]
 #![allow(clippy::doc_markdown, reason = "QoS is a word of the standard, not a name in code")]
 
 #[cfg(feature = "alloc")]

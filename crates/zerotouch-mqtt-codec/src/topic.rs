@@ -67,12 +67,23 @@ pub struct TopicName<'a>(&'a str);
 
 impl<'a> TopicName<'a> {
     /// Checks a topic name.
+    #[inline]
     pub const fn new(name: &'a str) -> Result<Self, TopicError> {
-        let bytes = name.as_bytes();
-        if bytes.is_empty() || bytes.len() > MAX_TOPIC_LEN || scan::has_nul_or_wildcard(bytes) {
-            return Err(name_error(bytes));
+        match name_error(name.as_bytes()) {
+            None => Ok(Self(name)),
+            Some(error) => Err(error),
         }
-        Ok(Self(name))
+    }
+
+    /// The same as [`new`](Self::new), faster, and not for constants.
+    #[inline(always)]
+    pub(crate) fn from_wire(name: &'a str) -> Result<Self, TopicError> {
+        let bytes = name.as_bytes();
+        if (1..=MAX_TOPIC_LEN).contains(&bytes.len()) && scan::is_plain(bytes) {
+            Ok(Self(name))
+        } else {
+            Self::new(name)
+        }
     }
 
     /// A name that was checked before and kept as its bytes.
@@ -107,14 +118,28 @@ pub struct TopicFilter<'a>(&'a str);
 
 impl<'a> TopicFilter<'a> {
     /// Checks a topic filter.
+    #[inline]
     pub const fn new(filter: &'a str) -> Result<Self, TopicError> {
-        let bytes = filter.as_bytes();
-        let suspect =
-            bytes.is_empty() || bytes.len() > MAX_TOPIC_LEN || scan::has_nul_or_wildcard(bytes);
-        if suspect && let Some(error) = filter_error(bytes) {
-            return Err(error);
+        match filter_error(filter.as_bytes()) {
+            None => Ok(Self(filter)),
+            Some(error) => Err(error),
         }
-        Ok(Self(filter))
+    }
+
+    /// The same as [`new`](Self::new), faster, and not for constants: most filters are plain but for a
+    /// wildcard that is their last level.
+    #[inline(always)]
+    pub(crate) fn from_wire(filter: &'a str) -> Result<Self, TopicError> {
+        match filter.as_bytes() {
+            [before @ .., b'/', b'#' | b'+'] if scan::is_plain(before) => Ok(Self(filter)),
+            bytes if !bytes.is_empty() && scan::is_plain(bytes) => Ok(Self(filter)),
+            _ => Self::new(filter),
+        }
+    }
+
+    /// A filter that was checked before and kept as its bytes.
+    pub(crate) const fn checked_before(filter: &'a str) -> Self {
+        Self(filter)
     }
 
     /// The filter as text.
@@ -126,7 +151,7 @@ impl<'a> TopicFilter<'a> {
     /// Whether it contains a wildcard, so that it may match more than one topic name.
     pub const fn has_wildcard(self) -> bool {
         // A filter has no U+0000, so what is found is a wildcard.
-        scan::has_nul_or_wildcard(self.0.as_bytes())
+        scan::find_nul_or_wildcard(self.0.as_bytes()).is_some()
     }
 
     /// Whether a message published to `name` goes to this filter.
@@ -152,47 +177,46 @@ impl<'a> TopicFilter<'a> {
     }
 }
 
-/// What is wrong with a topic name; only called when something is.
-#[cold]
-const fn name_error(bytes: &[u8]) -> TopicError {
-    if bytes.is_empty() {
-        return TopicError::Empty;
+/// What is wrong with a topic name, if anything is.
+const fn name_error(bytes: &[u8]) -> Option<TopicError> {
+    if let Some(error) = length_error(bytes) {
+        return Some(error);
     }
-    let mut position = 0;
-    while position < bytes.len() {
-        match bytes[position] {
-            0 => return TopicError::Nul { position },
-            b'+' | b'#' => return TopicError::WildcardInName { position },
-            _ => position += 1,
-        }
+    match scan::find_nul_or_wildcard(bytes) {
+        None => None,
+        Some(position) if bytes[position] == 0 => Some(TopicError::Nul { position }),
+        Some(position) => Some(TopicError::WildcardInName { position }),
     }
-    TopicError::TooLong { length: bytes.len() }
 }
 
 /// What is wrong with a topic filter, if anything is.
 const fn filter_error(bytes: &[u8]) -> Option<TopicError> {
-    if bytes.is_empty() {
-        return Some(TopicError::Empty);
+    if let Some(error) = length_error(bytes) {
+        return Some(error);
     }
-    if bytes.len() > MAX_TOPIC_LEN {
-        return Some(TopicError::TooLong { length: bytes.len() });
-    }
-    let mut position = 0;
-    while position < bytes.len() {
+    let mut rest = bytes;
+    while let Some(found) = scan::find_nul_or_wildcard(rest) {
+        let position = bytes.len() - rest.len() + found;
         let begins_level = position == 0 || bytes[position - 1] == b'/';
         let is_last = position + 1 == bytes.len();
         match bytes[position] {
-            0 => return Some(TopicError::Nul { position }),
-            b'#' if !begins_level || !is_last => {
-                return Some(TopicError::MultiLevelWildcard { position });
-            }
-            b'+' if !begins_level || !(is_last || bytes[position + 1] == b'/') => {
-                return Some(TopicError::SingleLevelWildcard { position });
-            }
-            _ => position += 1,
+            b'#' if begins_level && is_last => return None,
+            b'#' => return Some(TopicError::MultiLevelWildcard { position }),
+            b'+' if begins_level && (is_last || bytes[position + 1] == b'/') => {}
+            b'+' => return Some(TopicError::SingleLevelWildcard { position }),
+            _ => return Some(TopicError::Nul { position }),
         }
+        (_, rest) = rest.split_at(found + 1);
     }
     None
+}
+
+const fn length_error(bytes: &[u8]) -> Option<TopicError> {
+    match bytes.len() {
+        0 => Some(TopicError::Empty),
+        1..=MAX_TOPIC_LEN => None,
+        length => Some(TopicError::TooLong { length }),
+    }
 }
 
 macro_rules! as_text {

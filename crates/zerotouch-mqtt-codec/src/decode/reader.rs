@@ -6,8 +6,14 @@ use crate::scan;
 use crate::topic::{TopicError, TopicFilter, TopicName};
 use crate::types::PacketIdentifier;
 
-/// What is left of a packet. Lengths inside the packet are measured against the packet's end, never
+/// What is left of a packet.
+///
+/// Small and `Copy`, and handed to the error paths by value: so it stays in registers where a packet is
+/// good.
+///
+/// Lengths inside the packet are measured against the packet's end, never
 /// against what happens to lie behind it.
+#[derive(Clone, Copy)]
 pub(crate) struct Reader<'a> {
     packet_type: PacketType,
     packet_len: usize,
@@ -23,29 +29,29 @@ impl<'a> Reader<'a> {
 
     /// Where the next byte lies, from the start of the packet.
     #[inline]
-    pub(crate) fn offset(&self) -> usize {
+    pub(crate) fn offset(self) -> usize {
         self.packet_len - self.rest.len()
     }
 
     /// All that is left.
     #[inline]
-    pub(crate) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(self) -> &'a [u8] {
         self.rest
     }
 
     #[cold]
-    pub(crate) fn error(&self, kind: DecodeErrorKind, offset: usize) -> DecodeError {
+    pub(crate) fn error(self, kind: DecodeErrorKind, offset: usize) -> DecodeError {
         DecodeError::new(kind, offset, Some(self.packet_type))
     }
 
     /// An error at the byte read last.
     #[cold]
-    pub(crate) fn error_before(&self, kind: DecodeErrorKind) -> DecodeError {
+    pub(crate) fn error_before(self, kind: DecodeErrorKind) -> DecodeError {
         self.error(kind, self.offset() - 1)
     }
 
     #[cold]
-    fn truncated(&self, field: Field) -> DecodeError {
+    fn truncated(self, field: Field) -> DecodeError {
         self.error(DecodeErrorKind::Truncated(field), self.offset())
     }
 
@@ -58,7 +64,7 @@ impl<'a> Reader<'a> {
         Ok(*byte)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn u16(&mut self, field: Field) -> Result<u16, DecodeError> {
         let Some((bytes, rest)) = self.rest.split_first_chunk() else {
             return Err(self.truncated(field));
@@ -67,7 +73,7 @@ impl<'a> Reader<'a> {
         Ok(u16::from_be_bytes(*bytes))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn packet_identifier(&mut self) -> Result<PacketIdentifier, DecodeError> {
         let number = self.u16(Field::PacketIdentifier)?;
         let Some(identifier) = PacketIdentifier::new(number) else {
@@ -79,7 +85,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes behind their length in two bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn binary(&mut self, field: Field) -> Result<&'a [u8], DecodeError> {
         let Some((length, rest)) = self.rest.split_first_chunk() else {
             return Err(self.truncated(field));
@@ -92,7 +98,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Text that must be UTF-8; U+0000 is for the caller to refuse.
-    #[inline]
+    #[inline(always)]
     fn utf8(&mut self, field: Field) -> Result<&'a str, DecodeError> {
         let bytes = self.binary(field)?;
         match core::str::from_utf8(bytes) {
@@ -109,28 +115,32 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn string(&mut self, field: Field) -> Result<&'a str, DecodeError> {
         let text = self.utf8(field)?;
-        if scan::has_nul(text.as_bytes()) {
-            let position = text.bytes().position(|byte| byte == 0).unwrap_or_default();
-            let kind = DecodeErrorKind::NulCharacter(field);
-            return Err(self.error_within(text.as_bytes(), kind, position));
+        if !scan::is_text(text.as_bytes()) {
+            return Err(self.nul(text, field));
         }
         Ok(text)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn topic_name(&mut self, field: Field) -> Result<TopicName<'a>, DecodeError> {
         let text = self.utf8(field)?;
-        TopicName::new(text).map_err(|error| self.topic_error(text, field, error))
+        match TopicName::from_wire(text) {
+            Ok(name) => Ok(name),
+            Err(error) => Err(self.topic_error(text, field, error)),
+        }
     }
 
     #[inline]
     pub(crate) fn topic_filter(&mut self) -> Result<TopicFilter<'a>, DecodeError> {
         let text = self.utf8(Field::TopicFilter)?;
-        TopicFilter::new(text).map_err(|error| self.topic_error(text, Field::TopicFilter, error))
+        match TopicFilter::from_wire(text) {
+            Ok(filter) => Ok(filter),
+            Err(error) => Err(self.topic_error(text, Field::TopicFilter, error)),
+        }
     }
 
     #[cold]
-    fn topic_error(&self, text: &str, field: Field, error: TopicError) -> DecodeError {
+    fn topic_error(self, text: &str, field: Field, error: TopicError) -> DecodeError {
         let (kind, position) = match error {
             TopicError::Empty => (DecodeErrorKind::EmptyTopic(field), 0),
             // No length on the wire says more than 65,535.
@@ -149,9 +159,15 @@ impl<'a> Reader<'a> {
         self.error_within(text.as_bytes(), kind, position)
     }
 
+    #[cold]
+    fn nul(self, text: &str, field: Field) -> DecodeError {
+        let position = scan::find_nul(text.as_bytes()).unwrap_or_default();
+        self.error_within(text.as_bytes(), DecodeErrorKind::NulCharacter(field), position)
+    }
+
     /// An error at `position` within the field just read.
     #[cold]
-    fn error_within(&self, field: &[u8], kind: DecodeErrorKind, position: usize) -> DecodeError {
+    fn error_within(self, field: &[u8], kind: DecodeErrorKind, position: usize) -> DecodeError {
         self.error(kind, self.offset() - field.len() + position)
     }
 }

@@ -1,9 +1,12 @@
-//! Where bytes go: into a slice or to the end of a `Vec`, both with room made beforehand.
+//! Where bytes go: to the start of a slice or to the end of a `Vec`.
 
 use super::EncodeError;
 
-/// Takes bytes, for which room has been made.
+/// Takes bytes, once room has been made for them.
 pub(crate) trait Sink {
+    /// Makes room for a whole packet, or says that there is none.
+    fn make_room(&mut self, length: usize) -> Result<(), EncodeError>;
+
     /// Appends bytes whose number is known to the compiler, so that they need no `memcpy`.
     fn array<const N: usize>(&mut self, bytes: [u8; N]);
 
@@ -13,39 +16,37 @@ pub(crate) trait Sink {
 
 #[cfg(feature = "alloc")]
 impl Sink for alloc::vec::Vec<u8> {
-    #[inline]
+    #[inline(always)]
+    fn make_room(&mut self, length: usize) -> Result<(), EncodeError> {
+        self.reserve(length);
+        Ok(())
+    }
+
+    #[inline(always)]
     fn array<const N: usize>(&mut self, bytes: [u8; N]) {
         self.extend_from_slice(&bytes);
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
 }
 
 /// The part of a slice that is still to be written.
-pub(crate) struct SliceSink<'o>(&'o mut [u8]);
+pub(crate) struct Slice<'o>(pub(crate) &'o mut [u8]);
 
-impl<'o> SliceSink<'o> {
-    /// Has `length` bytes written to the start of `out`, if they fit.
-    #[inline]
-    pub(crate) fn write(
-        out: &'o mut [u8],
-        length: usize,
-        write: impl FnOnce(&mut Self),
-    ) -> Result<usize, EncodeError> {
-        let available = out.len();
-        let Some(out) = out.get_mut(..length) else {
-            return Err(EncodeError::BufferTooSmall { needed: length, available });
-        };
-        write(&mut SliceSink(out));
-        Ok(length)
+impl Sink for Slice<'_> {
+    #[inline(always)]
+    fn make_room(&mut self, needed: usize) -> Result<(), EncodeError> {
+        let available = self.0.len();
+        if needed > available {
+            return Err(EncodeError::BufferTooSmall { needed, available });
+        }
+        Ok(())
     }
-}
 
-impl Sink for SliceSink<'_> {
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self, bytes: [u8; N]) {
         if let Some((head, rest)) = core::mem::take(&mut self.0).split_first_chunk_mut() {
             *head = bytes;
@@ -53,7 +54,7 @@ impl Sink for SliceSink<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self, bytes: &[u8]) {
         if let Some((head, rest)) = core::mem::take(&mut self.0).split_at_mut_checked(bytes.len()) {
             head.copy_from_slice(bytes);

@@ -1,70 +1,103 @@
-//! Writes packets that were checked, into room that was made.
+//! Writes packets: measures and checks one, makes room for it, and then nothing can fail any more.
 
+use super::EncodeError;
+use super::length::{
+    connect_length, encoded_len, limited, publish_length, subscribe_length, unsubscribe_length,
+};
 use super::sink::Sink;
 use crate::packet::{
-    ConnAck, Connect, Delivery, Entries, Packet, PacketType, Publish, SubAck, SubAckReturnCodes,
-    Subscribe, Subscriptions, TopicFilters, Unsubscribe,
+    ConnAck, Connect, Entries, Packet, PacketType, Publish, SubAck, SubAckReturnCodes, Subscribe,
+    Subscriptions, TopicFilters, Unsubscribe,
 };
 use crate::types::PacketIdentifier;
 
-/// Writes a packet of that remaining length.
+/// Writes a packet and says how many bytes it has.
 #[inline]
-pub(super) fn packet<S: Sink>(packet: &Packet<'_>, remaining: u32, sink: &mut S) {
+pub(super) fn packet<S: Sink>(packet: &Packet<'_>, sink: &mut S) -> Result<usize, EncodeError> {
     match packet {
-        Packet::Publish(publish) => {
-            publish_header(publish, remaining, sink);
-            sink.bytes(publish.payload);
-        }
+        Packet::Publish(packet) => publish(packet, sink),
         Packet::PubAck(id) => acknowledgement(PacketType::PubAck, *id, sink),
         Packet::PubRec(id) => acknowledgement(PacketType::PubRec, *id, sink),
         Packet::PubRel(id) => acknowledgement(PacketType::PubRel, *id, sink),
         Packet::PubComp(id) => acknowledgement(PacketType::PubComp, *id, sink),
         Packet::UnsubAck(id) => acknowledgement(PacketType::UnsubAck, *id, sink),
-        Packet::Connect(packet) => connect(packet, remaining, sink),
+        Packet::Connect(packet) => connect(packet, sink),
         Packet::ConnAck(packet) => connack(*packet, sink),
-        Packet::Subscribe(packet) => subscribe(packet, remaining, sink),
-        Packet::SubAck(packet) => suback(packet, remaining, sink),
-        Packet::Unsubscribe(packet) => unsubscribe(packet, remaining, sink),
-        Packet::PingReq => sink.array([first_byte(PacketType::PingReq), 0]),
-        Packet::PingResp => sink.array([first_byte(PacketType::PingResp), 0]),
-        Packet::Disconnect => sink.array([first_byte(PacketType::Disconnect), 0]),
+        Packet::Subscribe(packet) => subscribe(packet, sink),
+        Packet::SubAck(packet) => suback(packet, sink),
+        Packet::Unsubscribe(packet) => unsubscribe(packet, sink),
+        Packet::PingReq => short([first_byte(PacketType::PingReq), 0], sink),
+        Packet::PingResp => short([first_byte(PacketType::PingResp), 0], sink),
+        Packet::Disconnect => short([first_byte(PacketType::Disconnect), 0], sink),
     }
 }
 
-/// Writes everything of a PUBLISH before its payload.
+#[inline(always)]
+fn publish<S: Sink>(publish: &Publish<'_>, sink: &mut S) -> Result<usize, EncodeError> {
+    let remaining = publish_length(publish)?;
+    let length = encoded_len(remaining);
+    sink.make_room(length)?;
+    before_payload(publish, remaining, sink);
+    sink.bytes(publish.payload);
+    Ok(length)
+}
+
+/// Writes everything of a PUBLISH before its payload and says how many bytes that has.
 #[inline]
-pub(super) fn publish_header<S: Sink>(publish: &Publish<'_>, remaining: u32, sink: &mut S) {
-    let topic = publish.topic.as_str();
-    let flags = match publish.delivery {
-        Delivery::AtMostOnce => 0b0000,
-        Delivery::AtLeastOnce { dup: false, .. } => 0b0010,
-        Delivery::AtLeastOnce { dup: true, .. } => 0b1010,
-        Delivery::ExactlyOnce { dup: false, .. } => 0b0100,
-        Delivery::ExactlyOnce { dup: true, .. } => 0b1100,
-    };
-    let first = (PacketType::Publish as u8) << 4 | flags | u8::from(publish.retain);
-    begin(first, remaining, prefix(topic.as_bytes()), sink);
-    sink.bytes(topic.as_bytes());
+pub(super) fn publish_header<S: Sink>(
+    publish: &Publish<'_>,
+    sink: &mut S,
+) -> Result<usize, EncodeError> {
+    let remaining = publish_length(publish)?;
+    let length = encoded_len(remaining) - publish.payload.len();
+    sink.make_room(length)?;
+    before_payload(publish, remaining, sink);
+    Ok(length)
+}
+
+#[inline(always)]
+fn before_payload<S: Sink>(publish: &Publish<'_>, remaining: u32, sink: &mut S) {
+    let topic = publish.topic.as_str().as_bytes();
+    let flags =
+        (publish.qos() as u8) << 1 | u8::from(publish.dup()) << 3 | u8::from(publish.retain);
+    begin((PacketType::Publish as u8) << 4 | flags, remaining, prefix(topic), sink);
+    sink.bytes(topic);
     if let Some(id) = publish.packet_identifier() {
         sink.array(id.get().to_be_bytes());
     }
 }
 
-#[inline]
-fn acknowledgement<S: Sink>(packet_type: PacketType, id: PacketIdentifier, sink: &mut S) {
+#[inline(always)]
+fn acknowledgement<S: Sink>(
+    packet_type: PacketType,
+    id: PacketIdentifier,
+    sink: &mut S,
+) -> Result<usize, EncodeError> {
     let [high, low] = id.get().to_be_bytes();
-    sink.array([first_byte(packet_type), 2, high, low]);
+    short([first_byte(packet_type), 2, high, low], sink)
 }
 
-fn connack<S: Sink>(packet: ConnAck, sink: &mut S) {
+#[inline(always)]
+fn connack<S: Sink>(packet: ConnAck, sink: &mut S) -> Result<usize, EncodeError> {
     let (flags, code) = match packet {
         ConnAck::Accepted { session_present } => (u8::from(session_present), 0),
         ConnAck::Refused(refusal) => (0, refusal as u8),
     };
-    sink.array([first_byte(PacketType::ConnAck), 2, flags, code]);
+    short([first_byte(PacketType::ConnAck), 2, flags, code], sink)
 }
 
-fn connect<S: Sink>(packet: &Connect<'_>, remaining: u32, sink: &mut S) {
+/// Writes a packet of fixed length.
+#[inline(always)]
+fn short<const N: usize, S: Sink>(packet: [u8; N], sink: &mut S) -> Result<usize, EncodeError> {
+    sink.make_room(N)?;
+    sink.array(packet);
+    Ok(N)
+}
+
+fn connect<S: Sink>(packet: &Connect<'_>, sink: &mut S) -> Result<usize, EncodeError> {
+    let remaining = connect_length(packet)?;
+    let length = encoded_len(remaining);
+    sink.make_room(length)?;
     let mut flags = u8::from(packet.clean_session) << 1;
     if let Some(will) = &packet.will {
         flags |= 0b0000_0100 | (will.qos as u8) << 3 | u8::from(will.retain) << 5;
@@ -86,21 +119,34 @@ fn connect<S: Sink>(packet: &Connect<'_>, remaining: u32, sink: &mut S) {
             field(password, sink);
         }
     }
+    Ok(length)
 }
 
-fn subscribe<S: Sink>(packet: &Subscribe<'_>, remaining: u32, sink: &mut S) {
+fn subscribe<S: Sink>(packet: &Subscribe<'_>, sink: &mut S) -> Result<usize, EncodeError> {
+    let remaining = subscribe_length(packet)?;
+    let length = encoded_len(remaining);
+    sink.make_room(length)?;
     begin(first_byte(PacketType::Subscribe), remaining, packet.id.get().to_be_bytes(), sink);
     subscriptions(&packet.filters, sink);
+    Ok(length)
 }
 
-fn suback<S: Sink>(packet: &SubAck<'_>, remaining: u32, sink: &mut S) {
+fn suback<S: Sink>(packet: &SubAck<'_>, sink: &mut S) -> Result<usize, EncodeError> {
+    let remaining = limited(2 + packet.return_codes.len() as u64)?;
+    let length = encoded_len(remaining);
+    sink.make_room(length)?;
     begin(first_byte(PacketType::SubAck), remaining, packet.id.get().to_be_bytes(), sink);
     return_codes(&packet.return_codes, sink);
+    Ok(length)
 }
 
-fn unsubscribe<S: Sink>(packet: &Unsubscribe<'_>, remaining: u32, sink: &mut S) {
+fn unsubscribe<S: Sink>(packet: &Unsubscribe<'_>, sink: &mut S) -> Result<usize, EncodeError> {
+    let remaining = unsubscribe_length(packet)?;
+    let length = encoded_len(remaining);
+    sink.make_room(length)?;
     begin(first_byte(PacketType::Unsubscribe), remaining, packet.id.get().to_be_bytes(), sink);
     topic_filters(&packet.filters, sink);
+    Ok(length)
 }
 
 /// Writes the payload of a SUBSCRIBE. A list that was decoded is in wire form already.
@@ -144,7 +190,7 @@ pub(crate) fn topic_filters<S: Sink>(list: &TopicFilters<'_>, sink: &mut S) {
 }
 
 /// The first byte of every type but PUBLISH.
-#[inline]
+#[inline(always)]
 const fn first_byte(packet_type: PacketType) -> u8 {
     let flags = match packet_type.fixed_flags() {
         Some(flags) => flags,
@@ -155,7 +201,7 @@ const fn first_byte(packet_type: PacketType) -> u8 {
 
 /// Writes the fixed header together with the two bytes behind it, which every packet of varying
 /// length has (an identifier or the length of a text): one write instead of several.
-#[inline]
+#[inline(always)]
 fn begin<S: Sink>(first: u8, remaining: u32, [high, low]: [u8; 2], sink: &mut S) {
     // Seven bits of the remaining length; all but the last byte have bit 7 set.
     let seven = |shift: u32| (remaining >> shift & 0x7F) as u8;
@@ -173,7 +219,7 @@ fn begin<S: Sink>(first: u8, remaining: u32, [high, low]: [u8; 2], sink: &mut S)
 }
 
 /// Writes bytes behind their length in two bytes.
-#[inline]
+#[inline(always)]
 fn field<S: Sink>(bytes: &[u8], sink: &mut S) {
     sink.array(prefix(bytes));
     sink.bytes(bytes);

@@ -102,8 +102,8 @@ impl<'a> Wire<'a> for TopicFilter<'a> {
     fn read(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (length, rest) = bytes.split_first_chunk()?;
         let (filter, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
-        let filter = Self::new(core::str::from_utf8(filter).ok()?).ok()?;
-        Some((filter, rest))
+        // Without `unsafe`, a `str` takes this much checking again.
+        Some((Self::checked_before(core::str::from_utf8(filter).ok()?), rest))
     }
 }
 

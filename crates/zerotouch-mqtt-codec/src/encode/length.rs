@@ -1,0 +1,103 @@
+//! How long a packet is, and whether it can be encoded at all: everything is checked here.
+
+use super::{EncodeError, MAX_FIELD_LEN, MAX_REMAINING_LENGTH};
+use crate::decode::Field;
+use crate::packet::{Connect, Entries, Packet, Publish, Subscribe, Unsubscribe};
+use crate::scan;
+
+/// The length of a packet of that remaining length.
+#[inline(always)]
+pub(super) fn encoded_len(remaining: u32) -> usize {
+    let fixed_header = match remaining {
+        0..=0x7F => 2,
+        0x80..=0x3FFF => 3,
+        0x4000..=0x1F_FFFF => 4,
+        _ => 5,
+    };
+    fixed_header + remaining as usize
+}
+
+/// The remaining length of a packet that can be encoded.
+pub(super) fn remaining_length(packet: &Packet<'_>) -> Result<u32, EncodeError> {
+    match packet {
+        Packet::Publish(packet) => publish_length(packet),
+        Packet::ConnAck(_)
+        | Packet::PubAck(_)
+        | Packet::PubRec(_)
+        | Packet::PubRel(_)
+        | Packet::PubComp(_)
+        | Packet::UnsubAck(_) => Ok(2),
+        Packet::PingReq | Packet::PingResp | Packet::Disconnect => Ok(0),
+        Packet::Connect(packet) => connect_length(packet),
+        Packet::Subscribe(packet) => subscribe_length(packet),
+        Packet::SubAck(packet) => limited(2 + packet.return_codes.len() as u64),
+        Packet::Unsubscribe(packet) => unsubscribe_length(packet),
+    }
+}
+
+#[inline(always)]
+pub(super) fn limited(length: u64) -> Result<u32, EncodeError> {
+    match u32::try_from(length) {
+        Ok(length) if length <= MAX_REMAINING_LENGTH => Ok(length),
+        _ => Err(EncodeError::PacketTooLarge { length }),
+    }
+}
+
+#[inline(always)]
+pub(super) fn publish_length(publish: &Publish<'_>) -> Result<u32, EncodeError> {
+    let identifier = if publish.packet_identifier().is_some() { 2 } else { 0 };
+    limited(2 + publish.topic.as_str().len() as u64 + identifier + publish.payload.len() as u64)
+}
+
+#[inline]
+pub(super) fn connect_length(connect: &Connect<'_>) -> Result<u32, EncodeError> {
+    if connect.client_id.is_empty() && !connect.clean_session {
+        return Err(EncodeError::EmptyClientId);
+    }
+    let mut length = 10 + text_length(connect.client_id, Field::ClientId)?;
+    if let Some(will) = &connect.will {
+        length += 2 + will.topic.as_str().len() as u64;
+        length += field_length(will.message, Field::WillMessage)?;
+    }
+    if let Some(login) = &connect.login {
+        length += text_length(login.username, Field::UserName)?;
+        if let Some(password) = login.password {
+            length += field_length(password, Field::Password)?;
+        }
+    }
+    limited(length)
+}
+
+fn text_length(text: &str, field: Field) -> Result<u64, EncodeError> {
+    if !scan::is_text(text.as_bytes()) {
+        return Err(EncodeError::NulCharacter { field });
+    }
+    field_length(text.as_bytes(), field)
+}
+
+fn field_length(bytes: &[u8], field: Field) -> Result<u64, EncodeError> {
+    if bytes.len() > MAX_FIELD_LEN {
+        return Err(EncodeError::FieldTooLong { field, length: bytes.len() });
+    }
+    Ok(2 + bytes.len() as u64)
+}
+
+#[inline]
+pub(super) fn subscribe_length(subscribe: &Subscribe<'_>) -> Result<u32, EncodeError> {
+    limited(
+        2 + match subscribe.filters.0 {
+            Entries::Wire { bytes, .. } => bytes.len() as u64,
+            Entries::Slice(list) => list.iter().map(|(f, _)| 3 + f.as_str().len() as u64).sum(),
+        },
+    )
+}
+
+#[inline]
+pub(super) fn unsubscribe_length(unsubscribe: &Unsubscribe<'_>) -> Result<u32, EncodeError> {
+    limited(
+        2 + match unsubscribe.filters.0 {
+            Entries::Wire { bytes, .. } => bytes.len() as u64,
+            Entries::Slice(list) => list.iter().map(|f| 2 + f.as_str().len() as u64).sum(),
+        },
+    )
+}
