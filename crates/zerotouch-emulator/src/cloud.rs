@@ -101,7 +101,7 @@ impl Cloud {
 
     /// A transport was accepted. `client_chain` is what the client presented in TLS, DER, leaf first,
     /// empty if nothing; TLS has proved that the client holds the leaf's key, and nothing else. The id
-    /// must be of no connection that is still open.
+    /// must be new: one is never used twice.
     pub fn handle_open(&mut self, connection: ConnectionId, client_chain: Vec<Vec<u8>>, now: Now) {
         let clock = self.clock(now);
         let mqtt = ServerConnection::new(&self.mqtt, clock.monotonic);

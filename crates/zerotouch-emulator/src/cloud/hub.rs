@@ -47,6 +47,8 @@ pub(super) struct Hubs {
 #[derive(Debug, Default)]
 struct DeviceState {
     connection: Option<ConnectionId>,
+    /// Whether the session outlives its connection: the last one was not to be clean.
+    kept: bool,
     subscriptions: Subscriptions,
     twin: Twin,
 }
@@ -69,7 +71,6 @@ pub(super) enum Feature {
 pub(super) struct Session {
     pub(super) key: DeviceKey,
     pub(super) api_version: HubApiVersion,
-    clean: bool,
     will: Option<Will>,
 }
 
@@ -104,12 +105,12 @@ impl Hubs {
         at: At,
         fx: &mut Effects,
     ) -> Session {
-        let known = self.devices.contains_key(&key);
         let device = self.devices.entry(key.clone()).or_default();
-        let session_present = known && !connect.clean_session;
-        if connect.clean_session {
+        let session_present = device.kept && !connect.clean_session;
+        if !session_present {
             device.subscriptions.clear();
         }
+        device.kept = !connect.clean_session;
         if let Some(former) = device.connection.replace(at.connection) {
             fx.command(former, Command::Close);
         }
@@ -123,7 +124,7 @@ impl Hubs {
         let will = connect
             .will
             .map(|will| Will { topic: will.topic.as_str().into(), message: will.message.into() });
-        Session { key, api_version, clean: connect.clean_session, will }
+        Session { key, api_version, will }
     }
 
     /// A device's connection ended.
@@ -139,18 +140,14 @@ impl Hubs {
         {
             fx.tell(event);
         }
-        self.renewals.connection_lost(&session.key, connection);
-        let mut reason = reason.to_string();
-        if let Some(device) = self.devices.get_mut(&session.key) {
-            if device.connection == Some(connection) {
-                device.connection = None;
-                if session.clean {
-                    device.subscriptions.clear();
-                }
-            } else {
-                reason = "another connection of the device took over".into();
+        let connected = self.devices.get_mut(&session.key).map(|device| &mut device.connection);
+        let reason = match connected {
+            Some(connected) if *connected == Some(connection) => {
+                *connected = None;
+                reason.to_string()
             }
-        }
+            _ => "another connection of the device took over".into(),
+        };
         let device_id = session.key.device_id.clone();
         fx.tell(CloudEvent::Disconnected { device_id, reason });
     }

@@ -291,16 +291,6 @@ impl Renewals {
         }
     }
 
-    /// A connection ended: what was sent on it and not acknowledged is owed again.
-    pub(super) fn connection_lost(&mut self, key: &DeviceKey, connection: ConnectionId) {
-        if let Some(Operation { state: State::Ready { sent_on, .. }, .. }) =
-            self.operations.get_mut(key)
-            && *sent_on == Some(connection)
-        {
-            *sent_on = None;
-        }
-    }
-
     fn topic(&self, status: u16, request_id: &str) -> String {
         reply_topic(status, request_id, self.settings.suffix())
     }

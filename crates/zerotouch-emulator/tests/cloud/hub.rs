@@ -384,22 +384,37 @@ fn methods_and_commands_reach_a_device_that_listens() {
     assert_eq!(world.message(connection), (topic.into(), json!(1)));
 }
 
-// Subscriptions outlive a connection if, and only if, the device wants them to.
+// Subscriptions outlive a connection if, and only if, the device wants them to; and only a session
+// that was kept is present later, however the one before ended.
 #[test]
 fn a_session_is_kept_unless_it_is_clean() {
     let (mut world, identity) = provisioned();
-    let connection = world.connect_hub(&identity, false);
+    let connect = |world: &mut World, clean| {
+        let connection = world.try_hub(&identity, HUB_VERSION, clean);
+        let got = world.received(connection);
+        let [Got::Accepted { session_present }] = got[..] else { panic!("{got:?}") };
+        world.publish(connection, "$iothub/twin/GET/?$rid=1", b"");
+        let listens = world.received(connection).len() == 2;
+        (connection, session_present, listens)
+    };
+    let (connection, present, listens) = connect(&mut world, false);
+    assert!(!present && !listens, "there was none before");
     world.subscribe(connection, "$iothub/twin/res/#");
     world.cut(connection);
 
-    let connection = world.connect_hub(&identity, false);
-    assert_eq!(world.received(connection), []);
-    world.publish(connection, "$iothub/twin/GET/?$rid=1", b"");
-    assert_eq!(world.message(connection).0, "$iothub/twin/res/200/?$rid=1");
-
-    let connection = world.connect_hub(&identity, true);
-    world.publish(connection, "$iothub/twin/GET/?$rid=2", b"");
-    assert_eq!(world.received(connection), [Got::PubAck(77)], "nobody listens to the answer");
+    let (_, present, listens) = connect(&mut world, false);
+    assert!(present && listens, "it was kept");
+    let (connection, present, listens) = connect(&mut world, true);
+    assert!(!present && !listens, "a clean one begins without");
+    world.subscribe(connection, "$iothub/twin/res/#");
+    let (connection, present, listens) = connect(&mut world, false);
+    assert!(!present && !listens, "and ends with its connection, taken over or");
+    world.cut(connection);
+    let (connection, ..) = connect(&mut world, true);
+    world.subscribe(connection, "$iothub/twin/res/#");
+    world.cut(connection);
+    let (_, present, listens) = connect(&mut world, false);
+    assert!(!present && !listens, "cut");
 }
 
 // A device that vanishes has a last word; one that says goodbye has not.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{
-    DPS_VERSION, Got, HUB_VERSION, World, base64, dps_username, private_key, texts,
+    DPS_VERSION, Got, HUB_VERSION, Identity, World, base64, dps_username, private_key, texts,
 };
 use serde_json::{Value, json};
 use zerotouch_credentials::{
@@ -228,6 +228,20 @@ fn a_disabled_enrolment_says_so_on_status_200() {
     is_refusal(&register_as(&mut world, id, &own, Some(&group_token), b""), 401, 401_002);
 }
 
+// A disabled group denies all its devices.
+#[test]
+fn a_disabled_group_says_so_too() {
+    let mut fixture = Fixture::default();
+    fixture.enrollment_groups[0].enabled = false;
+    let mut world = World::new(fixture);
+    let connection = world.connect_dps("d", DPS_VERSION);
+    world.register(connection, b"");
+    let (topic, body) = world.message(connection);
+    assert_eq!(topic, "$dps/registrations/res/200/?$rid=r1");
+    assert_eq!(body["registrationState"]["status"], "disabled");
+    assert_eq!(world.cloud.devices().count(), 0);
+}
+
 // Without any enrolment that could take it, a device is unknown rather than wrong.
 #[test]
 fn an_unknown_device_is_not_found() {
@@ -238,47 +252,99 @@ fn an_unknown_device_is_not_found() {
     is_refusal(&register_as(&mut world, "d", &own, Some(&token), b""), 404, 404_201);
 }
 
+/// An operator's own authority, and devices' certificates under it: any authority will do, so this is
+/// another emulator's.
+struct Factory(World);
+
+impl Factory {
+    fn new() -> Self {
+        Self(World::new(Fixture::default()))
+    }
+
+    fn certify(&mut self, id: &str, key: u64) -> Identity {
+        self.0.provision(id, &private_key(key))
+    }
+
+    /// A cloud that knows the factory's authority, and each of `alone` by its certificate.
+    fn world(&self, alone: &[&Identity]) -> World {
+        let authority = self.0.cloud.root_certificate().clone();
+        let individual = |identity: &&Identity| {
+            let certificate = identity.chain.leaf().clone();
+            IndividualEnrollment::x509(&identity.device_id, vec![certificate])
+        };
+        World::new(Fixture {
+            enrollment_groups: vec![EnrollmentGroup::x509("factory", vec![authority])],
+            individual_enrollments: alone.iter().map(individual).collect(),
+            ..Fixture::default()
+        })
+    }
+}
+
+fn ders(identity: &Identity) -> Vec<Vec<u8>> {
+    identity.chain.iter().map(|certificate| certificate.as_der().to_vec()).collect()
+}
+
+fn register_with(world: &mut World, id: &str, chain: Vec<Vec<u8>>) -> (String, Value) {
+    let username = dps_username(world.cloud.id_scope(), id, DPS_VERSION);
+    let connection = world.connect_dps_with(id, &username, None, chain);
+    world.register(connection, b"");
+    world.message(connection)
+}
+
 // Certificates as the first credential: under a group's authority, or one certificate by itself.
 #[test]
 fn attests_by_certificate() {
-    // Any authority will do as the operator's own: take another emulator's.
-    let mut operator = World::new(Fixture::default());
-    let by_group = operator.provision("by-group", &private_key(4));
-    let alone = operator.provision("alone", &private_key(5));
-    let fixture = Fixture {
-        enrollment_groups: vec![EnrollmentGroup::x509(
-            "factory",
-            vec![operator.cloud.root_certificate().clone()],
-        )],
-        individual_enrollments: vec![IndividualEnrollment::x509(
-            "alone",
-            vec![alone.chain.leaf().clone()],
-        )],
-        ..Fixture::default()
-    };
-    let mut world = World::new(fixture);
-    let register = |world: &mut World, id: &str, chain: Vec<Vec<u8>>| {
-        let username = dps_username(world.cloud.id_scope(), id, DPS_VERSION);
-        let connection = world.connect_dps_with(id, &username, None, chain);
-        world.register(connection, b"");
-        world.message(connection)
-    };
-    let whole: Vec<_> = by_group.chain.iter().map(|c| c.as_der().to_vec()).collect();
-    let (topic, _) = register(&mut world, "by-group", whole.clone());
+    let mut factory = Factory::new();
+    let [by_group, alone] = [factory.certify("by-group", 4), factory.certify("alone", 5)];
+    let mut world = factory.world(&[&alone]);
+    let (topic, _) = register_with(&mut world, "by-group", ders(&by_group));
     assert!(topic.contains("/202/"), "{topic}");
-    let leaf = vec![alone.chain.leaf().as_der().to_vec()];
-    let (topic, _) = register(&mut world, "alone", leaf.clone());
+    let (topic, _) = register_with(&mut world, "alone", ders(&alone));
     assert!(topic.contains("/202/"), "{topic}");
 
-    let incomplete = register(&mut world, "by-group", whole[..1].to_vec());
+    let incomplete = register_with(&mut world, "by-group", ders(&by_group)[..1].to_vec());
     is_refusal(&incomplete, 401, 401_002);
     assert_eq!(incomplete.1["message"], "CA certificate not found.");
-    is_refusal(&register(&mut world, "other-name", whole), 401, 401_002);
-    is_refusal(&register(&mut world, "alone", by_group_leaf(&by_group)), 401, 401_002);
+    is_refusal(&register_with(&mut world, "other-name", ders(&by_group)), 401, 401_002);
+    // The individual enrolment decides alone: the group's authority does not help.
+    let of_the_same_name = factory.certify("alone", 6);
+    is_refusal(&register_with(&mut world, "alone", ders(&of_the_same_name)), 401, 401_002);
 }
 
-fn by_group_leaf(identity: &crate::support::Identity) -> Vec<Vec<u8>> {
-    vec![identity.chain.leaf().as_der().to_vec()]
+// A bootstrap certificate has dates, too, whichever enrolment it is for.
+#[test]
+fn bootstrap_certificates_expire() {
+    let mut factory = Factory::new();
+    let [by_group, alone] = [factory.certify("by-group", 4), factory.certify("alone", 5)];
+    let mut world = factory.world(&[&alone]);
+    world.wait(Duration::from_secs(31 * 86_400));
+    for identity in [&by_group, &alone] {
+        let answer = register_with(&mut world, &identity.device_id, ders(identity));
+        let (topic, body) = answer;
+        assert_eq!(topic, "$dps/registrations/res/401/?$rid=r1");
+        assert_eq!(body["message"], "Invalid certificate.");
+    }
+}
+
+// Without a request, the certificate a device registered with is its credential at the hub: that one.
+#[test]
+fn a_device_without_a_request_keeps_its_certificate() {
+    let mut factory = Factory::new();
+    let own = factory.certify("d", 4);
+    let mut world = factory.world(&[]);
+    let username = dps_username(world.cloud.id_scope(), "d", DPS_VERSION);
+    let connection = world.connect_dps_with("d", &username, None, ders(&own));
+    world.register(connection, b"");
+    let operation_id = world.message(connection).1["operationId"].as_str().unwrap().to_owned();
+    world.poll(connection, &operation_id);
+    let (_, body) = world.message(connection);
+    let attestation = &body["registrationState"]["x509"];
+    assert_eq!(*attestation, json!({ "enrollmentGroupId": "factory" }));
+
+    world.connect_hub(&own, true);
+    let another = factory.certify("d", 4);
+    let connection = world.try_hub(&another, HUB_VERSION, true);
+    assert_eq!(world.received(connection), [Got::Refused(5)]);
 }
 
 // A policy decides about keys; an enrolment without one yields an assignment and no chain.
@@ -370,20 +436,28 @@ fn refuses_connects_that_are_no_logins() {
     assert_eq!(world.received(connection), [Got::Refused(5)]);
 }
 
-// One operation is one device's: another's id opens nothing.
+// One operation is one device's, and its latest: another id opens nothing.
 #[test]
 fn operations_are_private() {
     let mut world = world();
     let one = world.connect_dps("one", DPS_VERSION);
     world.register(one, b"");
     let operation_id = world.message(one).1["operationId"].as_str().unwrap().to_owned();
+    let not_found = |world: &mut World, connection| {
+        world.poll(connection, &operation_id);
+        let (topic, body) = world.message(connection);
+        assert_eq!(topic, "$dps/registrations/res/404/?$rid=r2");
+        assert_eq!(body["errorCode"], 404_202);
+    };
     let two = world.connect_dps("two", DPS_VERSION);
-    world.poll(two, &operation_id);
-    let (topic, body) = world.message(two);
-    assert_eq!(
-        (&*topic, &body["errorCode"]),
-        ("$dps/registrations/res/404/?$rid=r2", &json!(404_202))
-    );
+    not_found(&mut world, two);
+    world.register(two, b"");
+    world.message(two);
+    not_found(&mut world, two);
+    // A new registration ends the one before.
+    world.register(one, b"");
+    world.message(one);
+    not_found(&mut world, one);
 }
 
 // The same seed, fixture and inputs give the same bytes: a failing run can be had again.
@@ -428,4 +502,15 @@ fn throttles_registrations_and_polls() {
     world.wait(Duration::from_millis(50_500));
     world.register(connection, b"");
     assert!(world.message(connection).0.contains("/202/"));
+}
+
+// The service's limit for a message: 96 KiB.
+#[test]
+fn hangs_up_on_large_messages() {
+    let mut world = world();
+    for (length, closed) in [(96 * 1024, false), (96 * 1024 + 1, true)] {
+        let connection = world.connect_dps("d", DPS_VERSION);
+        world.register(connection, &vec![b' '; length]);
+        assert_eq!(world.is_closed(connection), closed, "{length}");
+    }
 }
