@@ -72,8 +72,9 @@ class Emulator:
             passed.append(line)
 
     def end(self):
-        # Its input ending tells the emulator to end; a process that does not listen is ended.
+        # A process that does not listen is killed.
         self.process.stdin.close()
+        self.process.terminate()
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:

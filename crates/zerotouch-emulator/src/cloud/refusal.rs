@@ -8,9 +8,30 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use zerotouch_credentials::{ChainError, RequestError, SasError};
+use zerotouch_mqtt_codec::ConnectRefusal;
 use zerotouch_wire::ServiceError;
 
 use super::clock::Clock;
+
+/// Why a CONNECT that is for no hub is refused: the little that the provisioning service judges there.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectFault {
+    #[error("the user name {username:?} is for no service here")]
+    UserName { username: String },
+    #[error("api-version {version:?} is not known")]
+    ApiVersion { version: String },
+    #[error("{given:?} is no registration id, or not the client id")]
+    RegistrationId { given: String },
+}
+
+impl ConnectFault {
+    pub(super) const fn code(&self) -> ConnectRefusal {
+        match self {
+            Self::UserName { .. } | Self::ApiVersion { .. } => ConnectRefusal::NotAuthorized,
+            Self::RegistrationId { .. } => ConnectRefusal::IdentifierRejected,
+        }
+    }
+}
 
 /// What the provisioning service refuses. `Display` is the reason for the log.
 #[derive(Debug, thiserror::Error)]

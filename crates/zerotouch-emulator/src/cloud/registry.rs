@@ -49,7 +49,7 @@ pub(super) struct Device {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Substatus {
     InitialAssignment,
-    DeviceDataMigrated,
+    DeviceDataReset,
     ReprovisionedToInitialAssignment,
 }
 
@@ -58,7 +58,7 @@ impl Substatus {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::InitialAssignment => "initialAssignment",
-            Self::DeviceDataMigrated => "deviceDataMigrated",
+            Self::DeviceDataReset => "deviceDataReset",
             Self::ReprovisionedToInitialAssignment => "reprovisionedToInitialAssignment",
         }
     }
@@ -74,7 +74,7 @@ pub(super) struct Registry {
 
 impl Registry {
     /// Enters a registration: a new device, or a known one with a new credential and perhaps a new
-    /// place, keeping its identity.
+    /// place or name, where its hub's data about it begin anew.
     pub(super) fn register(
         &mut self,
         registration_id: &str,
@@ -88,7 +88,7 @@ impl Registry {
         let substatus = match former {
             None => Substatus::InitialAssignment,
             Some(former) if former == *key => Substatus::ReprovisionedToInitialAssignment,
-            Some(_) => Substatus::DeviceDataMigrated,
+            Some(_) => Substatus::DeviceDataReset,
         };
         let device = match device {
             Some(known) => {

@@ -1,7 +1,10 @@
 //! The services behind the connections: whom a client means, and what it is told.
 
 use chacha20::ChaCha20Rng;
-use zerotouch_mqtt_codec::{Connect, ConnectRefusal, QoS, SubAckReturnCode, Subscribe};
+use zerotouch_dps::{RegistrationId, SUBSCRIPTION};
+use zerotouch_mqtt_codec::{
+    Connect, ConnectRefusal, QoS, SubAckReturnCode, Subscribe, TopicFilter,
+};
 use zerotouch_mqtt_session::{CloseReason, ServerEvent};
 use zerotouch_time::UnixTime;
 
@@ -10,7 +13,7 @@ use super::admission::{self, HubRefusal};
 use super::authority::Authority;
 use super::clock::{Clock, uuid};
 use super::connection::Peer;
-use super::dps::Dps;
+use super::dps::{self, Dps};
 use super::effects::{At, Command, Effects, RenewalResult};
 use super::enrollment::{self, Enrollments};
 use super::event::{CloudEvent, ConnectionId};
@@ -18,6 +21,7 @@ use super::fixture::Fixture;
 use super::hub::{self, Hubs};
 use super::login::UserName;
 use super::namespace::Namespace;
+use super::refusal::ConnectFault;
 use super::registry::DeviceKey;
 use super::twin::TwinError;
 
@@ -82,7 +86,7 @@ impl Services {
                 fx.command(at.connection, Command::Suback(subscribe.id, codes));
             }
             (Peer::Dps(session), ServerEvent::Unsubscribe(unsubscribe)) => {
-                if unsubscribe.filters.iter().any(|f| f.as_str() == zerotouch_dps::SUBSCRIPTION) {
+                if unsubscribe.filters.iter().any(|f| f.as_str() == SUBSCRIPTION) {
                     session.set_subscription(None);
                 }
                 fx.command(at.connection, Command::Unsuback(unsubscribe.id));
@@ -108,24 +112,14 @@ impl Services {
             connect.login.and_then(|login| login.password).filter(|password| !password.is_empty());
         match UserName::parse(username) {
             Some(UserName::Dps { id_scope, registration_id, api_version }) => {
-                let refuse = |refusal, reason: String, fx: &mut Effects| {
-                    fx.command(at.connection, Command::Refuse(refusal));
-                    let client_id = connect.client_id.into();
-                    fx.tell(CloudEvent::ConnectRefused { client_id, reason });
-                };
-                let Some(version) = self.dps.api_version(api_version).cloned() else {
-                    let reason = format!("api-version {api_version:?} is not known");
-                    return refuse(ConnectRefusal::NotAuthorized, reason, fx);
-                };
-                let legal = zerotouch_dps::RegistrationId::new(registration_id).is_ok();
-                if !legal || !connect.client_id.eq_ignore_ascii_case(registration_id) {
-                    let reason = format!("the registration id {registration_id:?} is no client id");
-                    return refuse(ConnectRefusal::IdentifierRejected, reason, fx);
-                }
                 let evidence = enrollment::Evidence { id_scope, registration_id, chain, password };
-                let session = self.dps.connect(evidence, version, at);
-                fx.command(at.connection, Command::Accept { session_present: false });
-                *peer = Peer::Dps(Box::new(session));
+                match self.connect_dps(connect.client_id, api_version, evidence, at) {
+                    Ok(session) => {
+                        fx.command(at.connection, Command::Accept { session_present: false });
+                        *peer = Peer::Dps(Box::new(session));
+                    }
+                    Err(fault) => refuse(connect, &fault, at, fx),
+                }
             }
             Some(UserName::Hub { host, device_id, api_version }) => {
                 let evidence = admission::Evidence { host, chain, password };
@@ -133,21 +127,33 @@ impl Services {
                     Ok(session) => *peer = Peer::Hub(Box::new(session)),
                     Err(refusal) => {
                         fx.command(at.connection, Command::Refuse(ConnectRefusal::NotAuthorized));
-                        fx.tell(CloudEvent::HubRefused {
-                            device_id: device_id.into(),
-                            reason: refusal.to_string(),
-                        });
+                        let (device_id, reason) = (device_id.into(), refusal.to_string());
+                        fx.tell(CloudEvent::HubRefused { device_id, reason });
                     }
                 }
             }
             None => {
-                fx.command(at.connection, Command::Refuse(ConnectRefusal::NotAuthorized));
-                fx.tell(CloudEvent::ConnectRefused {
-                    client_id: connect.client_id.into(),
-                    reason: format!("the user name {username:?} is for no service here"),
-                });
+                let fault = ConnectFault::UserName { username: username.into() };
+                refuse(connect, &fault, at, fx);
             }
         }
+    }
+
+    fn connect_dps(
+        &self,
+        client_id: &str,
+        api_version: &str,
+        evidence: enrollment::Evidence<'_>,
+        at: At,
+    ) -> Result<dps::Session, ConnectFault> {
+        let version = self.dps.api_version(api_version).cloned();
+        let version =
+            version.ok_or_else(|| ConnectFault::ApiVersion { version: api_version.into() })?;
+        let id = evidence.registration_id;
+        if RegistrationId::new(id).is_err() || !client_id.eq_ignore_ascii_case(id) {
+            return Err(ConnectFault::RegistrationId { given: id.into() });
+        }
+        Ok(self.dps.connect(evidence, version, at))
     }
 
     fn connect_hub(
@@ -193,13 +199,17 @@ impl Services {
     }
 }
 
+/// Refuses a CONNECT that is for no hub.
+fn refuse(connect: &Connect<'_>, fault: &ConnectFault, at: At, fx: &mut Effects) {
+    fx.command(at.connection, Command::Refuse(fault.code()));
+    let (client_id, reason) = (connect.client_id.into(), fault.to_string());
+    fx.tell(CloudEvent::ConnectRefused { client_id, reason });
+}
+
 /// The one filter of the provisioning service is granted, at `QoS` 1 at most.
-fn subscribe_dps(
-    session: &mut super::dps::Session,
-    subscribe: &Subscribe<'_>,
-) -> Vec<SubAckReturnCode> {
-    let grant = |(filter, qos): (zerotouch_mqtt_codec::TopicFilter<'_>, QoS)| {
-        if filter.as_str() != zerotouch_dps::SUBSCRIPTION {
+fn subscribe_dps(session: &mut dps::Session, subscribe: &Subscribe<'_>) -> Vec<SubAckReturnCode> {
+    let grant = |(filter, qos): (TopicFilter<'_>, QoS)| {
+        if filter.as_str() != SUBSCRIPTION {
             return SubAckReturnCode::Failure;
         }
         let granted = qos.min(QoS::AtLeastOnce);
