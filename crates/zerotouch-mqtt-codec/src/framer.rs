@@ -9,6 +9,9 @@ use crate::packet::{Packet, PacketType};
 /// The capacity that is always kept once it was needed, in bytes.
 const MIN_KEPT: usize = 4 * 1024;
 
+/// The least of the buffer that is filled with zeroes at once, in bytes.
+const STEP: usize = 16 * 1024;
+
 /// The most bytes of a fixed header.
 const MAX_HEADER_LEN: usize = 5;
 
@@ -19,9 +22,9 @@ const MAX_HEADER_LEN: usize = 5;
 /// [`unfilled`](Self::unfilled), a reader that can choose where its bytes go avoids that copy too.)
 ///
 /// Nothing is gathered that cannot become a packet: type, flags, direction and size are judged with
-/// the fixed header. The buffer then grows at once to the size the packet claims, so whoever takes
-/// bytes from strangers should set [`Decoder::max_packet_size`]. It is kept for the next packet, and
-/// given back in part some packets after an unusually large one.
+/// the fixed header. The buffer is then allocated once, for the size the packet claims (and touched only
+/// as bytes arrive), so whoever takes bytes from strangers should set [`Decoder::max_packet_size`]. It is
+/// kept for the next packet, and given back in part some packets after an unusually large one.
 ///
 /// ```
 /// use zerotouch_mqtt_codec::{Decoder, Framer, Packet};
@@ -43,8 +46,8 @@ const MAX_HEADER_LEN: usize = 5;
 pub struct Framer {
     decoder: Decoder,
     state: State,
-    /// Zeroes, but for the first `filled` bytes: what is there of the packet being gathered, or the
-    /// packet handed out last.
+    /// The first `filled` bytes are what is there of the packet being gathered, or the packet handed out
+    /// last; what follows is room for more. Within a packet there always is some.
     buffer: Vec<u8>,
     filled: usize,
     /// About the largest packet gathered of late, in bytes.
@@ -57,7 +60,7 @@ enum State {
     Between,
     /// Within the fixed header of a packet.
     InHeader,
-    /// Behind the fixed header of a packet; the buffer is as long as the packet, at least.
+    /// Behind the fixed header of a packet; the buffer has the capacity for all of it.
     InBody(FixedHeader),
     /// The stream has no meaning any more.
     Failed(DecodeError),
@@ -96,16 +99,16 @@ impl Framer {
             },
             // Another piece that does not complete the packet.
             State::InBody(header) => {
-                if let Some(room) = self.buffer.get_mut(self.filled..header.packet_len)
-                    && let Some(room) = room.get_mut(..input.len())
-                    && self.filled + input.len() < header.packet_len
+                let end = self.filled + input.len();
+                if end < header.packet_len.min(self.buffer.len())
+                    && let Some(room) = self.buffer.get_mut(self.filled..end)
                 {
                     match (&mut *room, *input) {
                         // A stream that trickles: no call of `memcpy` for a byte.
                         ([room], [byte]) => *room = *byte,
                         _ => room.copy_from_slice(input),
                     }
-                    self.filled += input.len();
+                    self.filled = end;
                     *input = &[];
                     return Ok(None);
                 }
@@ -120,16 +123,18 @@ impl Framer {
         matches!(self.state, State::InHeader | State::InBody(_))
     }
 
-    /// Room for the rest of the packet being gathered: a reader may put the stream's next bytes there
+    /// Room for more of the packet being gathered: a reader may put the stream's next bytes there
     /// itself, then say how many with [`advance`](Self::advance), then ask for
     /// [`next_packet`](Self::next_packet), with the input behind those bytes or none.
     ///
-    /// Empty unless the stream is behind the fixed header of a packet.
+    /// Empty unless the stream is behind the fixed header of a packet and before its end. For a large
+    /// packet, it is less than the rest at first, and grows with what is there.
     #[inline]
     pub fn unfilled(&mut self) -> &mut [u8] {
         match &self.state {
             State::InBody(header) => {
-                self.buffer.get_mut(self.filled..header.packet_len).unwrap_or_default()
+                let end = header.packet_len.min(self.buffer.len());
+                self.buffer.get_mut(self.filled..end).unwrap_or_default()
             }
             _ => &mut [],
         }
@@ -141,6 +146,9 @@ impl Framer {
     pub fn advance(&mut self, count: usize) {
         let room = self.unfilled().len();
         self.filled += count.min(room);
+        if count >= room {
+            self.touch_more();
+        }
     }
 
     /// Moves bytes from `input` to the buffer, until that holds a packet.
@@ -154,17 +162,15 @@ impl Framer {
                 Err(error) => return Err(self.fail(error)),
             },
         };
-        let Some(room) = self.buffer.get_mut(self.filled..header.packet_len) else {
-            return Ok(None);
-        };
-        let taken = room.len().min(input.len());
-        let complete = taken == room.len();
-        let (piece, rest) = input.split_at(taken);
-        room[..taken].copy_from_slice(piece);
-        *input = rest;
-        self.filled += taken;
-        if !complete {
-            return Ok(None);
+        while self.filled < header.packet_len {
+            let room = self.unfilled();
+            let (piece, rest) = input.split_at(room.len().min(input.len()));
+            room[..piece.len()].copy_from_slice(piece);
+            self.advance(piece.len());
+            *input = rest;
+            if input.is_empty() && self.filled < header.packet_len {
+                return Ok(None);
+            }
         }
         self.state = State::Between;
         finish(&mut self.state, &header, &self.buffer[..header.packet_len])
@@ -177,39 +183,43 @@ impl Framer {
             self.give_back();
         }
         while let Some((byte, rest)) = input.split_first() {
-            self.make_room(MAX_HEADER_LEN, None)?;
+            self.allocate(MAX_HEADER_LEN, None)?;
+            self.buffer.resize(self.buffer.len().max(MAX_HEADER_LEN), 0);
             self.buffer[self.filled] = *byte;
             self.filled += 1;
             *input = rest;
             self.state = State::InHeader;
             if let Some(header) = self.decoder.header(&self.buffer[..self.filled])? {
-                self.make_room(header.packet_len, Some(header.packet_type))?;
+                self.allocate(header.packet_len, Some(header.packet_type))?;
                 self.state = State::InBody(header);
+                self.touch_more();
                 return Ok(Some(header));
             }
         }
         Ok(None)
     }
 
-    /// Makes the buffer as long as a packet.
-    fn make_room(
+    /// Gives the buffer the capacity for a packet.
+    fn allocate(
         &mut self,
         packet_len: usize,
         packet_type: Option<PacketType>,
     ) -> Result<(), DecodeError> {
         let more = packet_len.saturating_sub(self.buffer.len());
-        if more > 0 {
-            if self.buffer.try_reserve_exact(more).is_err() {
-                let size = u32::try_from(packet_len).unwrap_or(u32::MAX);
-                return Err(DecodeError::new(
-                    DecodeErrorKind::OutOfMemory { size },
-                    1,
-                    packet_type,
-                ));
-            }
-            self.buffer.resize(packet_len, 0);
+        self.buffer.try_reserve_exact(more).map_err(|_| {
+            let size = u32::try_from(packet_len).unwrap_or(u32::MAX);
+            DecodeError::new(DecodeErrorKind::OutOfMemory { size }, 1, packet_type)
+        })
+    }
+
+    /// Makes room within the capacity once what there was is used up, in steps that grow with what has
+    /// arrived: a claim of 256 MB costs no more than the bytes that follow it.
+    #[cold]
+    fn touch_more(&mut self) {
+        if let State::InBody(header) = &self.state {
+            let length = (2 * self.filled).max(STEP).min(header.packet_len);
+            self.buffer.resize(length.max(self.buffer.len()), 0);
         }
-        Ok(())
     }
 
     /// Has done with the packet handed out last, and gives memory back that is unlikely to be needed.
@@ -217,9 +227,9 @@ impl Framer {
         self.usual = self.filled.max(self.usual - self.usual / 8);
         self.filled = 0;
         let kept = self.usual.max(MIN_KEPT);
-        if self.buffer.len() > 2 * kept {
+        if self.buffer.capacity() > 2 * kept {
             self.buffer.truncate(kept);
-            self.buffer.shrink_to_fit();
+            self.buffer.shrink_to(kept);
         }
     }
 

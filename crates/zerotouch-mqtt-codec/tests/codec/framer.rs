@@ -143,6 +143,25 @@ fn memory_of_an_unusually_large_packet_is_given_back() {
     assert!(given_back < -990_000, "{given_back}");
 }
 
+/// A claim costs what follows it, not what it says: five bytes do not have 256 MB filled with zeroes.
+#[test]
+fn a_large_claim_is_not_believed_before_its_bytes_arrive() {
+    let mut framer = Framer::new(Decoder::new());
+    assert_eq!(framer.next_packet(&mut &hex("30 ff ff ff 7f")[..]), Ok(None));
+    let mut there = 5;
+    while there < 1_000_000 {
+        let room = framer.unfilled().len();
+        assert!((1..=there.max(16 * 1024)).contains(&room), "{room} bytes after {there}");
+        framer.advance(room);
+        there += room;
+    }
+    // The same without reading into place.
+    let mut framer = Framer::new(Decoder::new());
+    let claim = [&hex("30 ff ff ff 7f 0001 74")[..], &vec![7; 100_000]].concat();
+    assert_eq!(framer.next_packet(&mut &claim[..]), Ok(None));
+    assert!((1..=claim.len()).contains(&framer.unfilled().len()));
+}
+
 /// What a framer has gathered may hold a password.
 #[test]
 fn secrets_and_buffers_do_not_show_in_debug() {
