@@ -1,2 +1,76 @@
-//! x
-fn main() {}
+//! What the project asks of itself. `cargo xtask test` is what must pass; the other commands are its
+//! parts, and what takes longer.
+
+mod fuzz;
+mod interop;
+mod layers;
+mod process;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use process::{Result, cargo, root};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "What the project asks of itself")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Format, clippy, all tests, doc tests, layers, no_std, and the real clients
+    Test,
+    /// Hold the table in docs/src/architecture.md against the dependencies
+    Layers,
+    /// Link the no_std crates into a program without std
+    NoStd,
+    /// Run the real clients against the emulator
+    Interop,
+    /// Run every fuzz target
+    Fuzz {
+        /// How long to run each
+        #[arg(long, default_value_t = 10)]
+        seconds: u32,
+    },
+    /// Run the benches beside their peers
+    Bench {
+        /// Run each once, to see that it works, and measure nothing
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Test => test::run(),
+        Command::Layers => layers::check(),
+        Command::NoStd => no_std(),
+        Command::Interop => interop::run(),
+        Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Bench { check } => bench(check),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds and runs a program that has a global allocator, a panic handler, the no_std crates and
+/// nothing else.
+fn no_std() -> Result {
+    let manifest = root().join("xtask/no-std/Cargo.toml");
+    cargo(["run", "--quiet", "--release", "--locked", "--manifest-path"]).arg(manifest).run()
+}
+
+fn bench(check: bool) -> Result {
+    let manifest = root().join("benches/Cargo.toml");
+    let bench = cargo(["bench", "--quiet", "--locked", "--manifest-path"]).arg(manifest);
+    if check { bench.args(["--", "--test"]).run() } else { bench.run() }
+}

@@ -1,0 +1,59 @@
+//! All that must pass.
+
+use std::time::Instant;
+
+use crate::process::{Process, Result, cargo};
+use crate::{interop, layers, no_std};
+
+pub(crate) fn run() -> Result {
+    let began = Instant::now();
+    let tests = cargo([
+        "test",
+        "--workspace",
+        "--all-features",
+        "--locked",
+        "--quiet",
+        "--lib",
+        "--bins",
+        "--tests",
+        "--examples",
+    ]);
+    let doc_tests =
+        cargo(["test", "--workspace", "--all-features", "--locked", "--quiet", "--doc"]);
+    let clippy = cargo([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--locked",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    let docs = cargo(["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
+        .env("RUSTDOCFLAGS", "-D warnings");
+    step("format", || cargo(["fmt", "--all", "--", "--check"]).run())?;
+    step("layers", layers::check)?;
+    step("clippy", || clippy.run())?;
+    step("tests", || tests.run())?;
+    step("doc tests", || doc_tests.run())?;
+    step("docs", || docs.run())?;
+    step("no_std", no_std)?;
+    step("real clients", || binary().run().and_then(|()| interop::run()))?;
+    println!("\nall passed in {:.0} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The tool that the real clients are run against.
+fn binary() -> Process {
+    cargo(["build", "--quiet", "--release", "--locked", "--bin", "zerotouch"])
+}
+
+fn step(name: &str, run: impl FnOnce() -> Result) -> Result {
+    println!("\n== {name}");
+    let began = Instant::now();
+    run().map_err(|error| format!("{name}: {error}"))?;
+    println!("== {name}: passed in {:.1} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
