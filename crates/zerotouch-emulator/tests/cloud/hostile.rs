@@ -187,6 +187,11 @@ fn late_inputs_are_dropped() {
     world.cloud.handle_closed(ConnectionId(u64::MAX), now);
     world.cloud.handle_timeout(now);
     assert_eq!(world.cloud.poll_action(), None);
+    // Nor does the cloud wake for what is gone.
+    let stranger = world.open(Vec::new());
+    assert!(world.cloud.poll_timeout().is_some());
+    world.cut(stranger);
+    assert_eq!(world.cloud.poll_timeout(), None);
 }
 
 // A client that lets its messages lie unacknowledged is not sent to without end, nor are its answers
