@@ -211,6 +211,30 @@ impl Thumbprint {
     }
 }
 
+/// The text is not 64 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a thumbprint has 64 hex digits")]
+pub struct ThumbprintError;
+
+impl core::str::FromStr for Thumbprint {
+    type Err = ThumbprintError;
+
+    /// Reads 64 hex digits of either case.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut hash = [0; 32];
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != hash.len() || !rest.is_empty() {
+            return Err(ThumbprintError);
+        }
+        for (byte, pair) in hash.iter_mut().zip(pairs) {
+            let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
+            let value = high.zip(low).and_then(|(high, low)| u8::try_from(high << 4 | low).ok());
+            *byte = value.ok_or(ThumbprintError)?;
+        }
+        Ok(Self(hash))
+    }
+}
+
 impl fmt::Display for Thumbprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))

@@ -35,7 +35,7 @@ mod signer;
 mod verify;
 
 pub use crate::accept::{Accepted, ChainNote, ChainPolicy};
-pub use crate::certificate::{Certificate, CertificateError, Thumbprint};
+pub use crate::certificate::{Certificate, CertificateError, Thumbprint, ThumbprintError};
 pub use crate::chain::{CertificateChain, PemError};
 pub use crate::chain_error::{Base64Fault, ChainError, PathFault};
 pub use crate::key::{KeyError, SymmetricKey};

@@ -31,6 +31,7 @@ mod refusal;
 mod registry;
 mod renewal;
 mod services;
+mod snapshot;
 mod throttle;
 mod twin;
 
@@ -55,6 +56,7 @@ pub use self::fixture::{
 };
 pub use self::services::DeviceRecord;
 use self::services::Services;
+pub use self::snapshot::{Snapshot, SnapshotError};
 pub use self::twin::TwinError;
 
 /// The emulated cloud.
@@ -256,6 +258,11 @@ impl Cloud {
         self.services.id_scope()
     }
 
+    /// The host names of the hubs.
+    pub fn hubs(&self) -> &[String] {
+        self.services.hub_names()
+    }
+
     /// The enrolment groups, with the keys that were drawn for them.
     pub fn enrollment_groups(&self) -> &[EnrollmentGroup] {
         self.services.enrollments().groups()
@@ -279,6 +286,24 @@ impl Cloud {
     /// All registered devices.
     pub fn devices(&self) -> impl Iterator<Item = DeviceRecord<'_>> {
         self.services.devices()
+    }
+
+    /// What the cloud has learned since it was made.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.services.namespace.registry.iter())
+    }
+
+    /// Changes whenever [`Cloud::snapshot`] does.
+    pub fn changes(&self) -> u64 {
+        self.services.namespace.registry.changes()
+    }
+
+    /// Remembers what an earlier cloud had learned that was made from the same fixture and random
+    /// numbers. `rng` draws from now on, so that nothing is drawn twice.
+    pub fn restore(&mut self, snapshot: Snapshot, rng: ChaCha20Rng) -> Result<(), SnapshotError> {
+        self.services.namespace.registry.restore(snapshot.into_devices()?);
+        self.fx.rng = rng;
+        Ok(())
     }
 
     /// How many connections are open.

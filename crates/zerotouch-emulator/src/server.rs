@@ -10,11 +10,12 @@
 
 mod connection;
 mod shared;
+mod storage;
 mod tls;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,9 +27,12 @@ use zerotouch_credentials::SymmetricKey;
 use zerotouch_time::{Now, UnixTime};
 
 use self::shared::Shared;
+use self::storage::Storage;
+pub use self::storage::StorageError;
 use self::tls::ServerTls;
 use crate::cloud::{
     AuthorityError, Cloud, CloudError, CloudEvent, EnrollmentGroup, Fixture, GroupAttestation,
+    SnapshotError,
 };
 
 /// The port of MQTT over TLS, which clients dial at an assigned hub.
@@ -64,6 +68,7 @@ pub struct EmulatorBuilder {
     fixture: Fixture,
     address: String,
     seed: Option<u64>,
+    data_dir: Option<PathBuf>,
     max_connections: usize,
 }
 
@@ -100,6 +105,12 @@ pub enum StartError {
     /// The system gave no random numbers.
     #[error("the system gave no random numbers: {0}")]
     Randomness(#[from] getrandom::Error),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The data directory holds a device that cannot be read.
+    #[error("the data directory: {0}")]
+    Snapshot(#[from] SnapshotError),
     /// Threads could not be started.
     #[error("no thread to run on: {0}")]
     Thread(io::Error),
@@ -136,6 +147,15 @@ impl EmulatorBuilder {
         self
     }
 
+    /// Keeps the emulator in this directory, which is made with mode 0700: the next one started with it
+    /// has the same keys and authorities, and knows the same devices. A seed counts only where the
+    /// directory is new; the fixture is to stay the same.
+    #[must_use]
+    pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(directory.into());
+        self
+    }
+
     /// How many connections are served at once; default 16,384. Further ones are closed at once.
     #[must_use]
     pub fn max_connections(mut self, limit: usize) -> Self {
@@ -148,11 +168,20 @@ impl EmulatorBuilder {
         let listener = listen(&self.address)?;
         let address = listener.local_addr().map_err(|e| listen_error(&self.address, e))?;
         let now = UnixTime::from_secs(unix_seconds());
-        let mut rng = random_numbers(self.seed)?;
+        let opened = self.data_dir.map(|path| Storage::open(&path, self.seed, now)).transpose()?;
+        let (storage, snapshot) =
+            opened.map_or((None, None), |(storage, snapshot)| (Some(storage), snapshot));
+        let (mut rng, created) = match &storage {
+            Some(storage) => (storage.rng(), storage.created()),
+            None => (random_numbers(self.seed)?, now),
+        };
         // The server's certificates first: what the fixture draws does not change them.
         let tls = ServerTls::new(&self.fixture.hubs, now, &mut rng)?;
-        let cloud = Cloud::new(self.fixture, rng, now)?;
-        let shared = Arc::new(Shared::new(cloud));
+        let mut cloud = Cloud::new(self.fixture, rng, created)?;
+        if let Some(snapshot) = snapshot {
+            cloud.restore(snapshot, random_numbers(None)?)?;
+        }
+        let shared = Arc::new(Shared::new(cloud, storage));
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().min(4)))
@@ -228,6 +257,7 @@ impl Emulator {
             fixture: Fixture::default(),
             address: "127.0.0.1:0".into(),
             seed: None,
+            data_dir: None,
             max_connections: 16 * 1024,
         }
     }

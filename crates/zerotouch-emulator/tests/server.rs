@@ -383,3 +383,43 @@ fn the_operator_acts_from_any_thread() {
     })
     .unwrap();
 }
+
+// A laptop is closed and opened again: what was issued yesterday is still good today, and revoking it
+// is remembered too.
+#[test]
+fn a_data_directory_remembers_authorities_and_devices() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        let dps = DpsSettings { retry_after: Duration::ZERO, ..DpsSettings::default() };
+        let fixture = Fixture { dps, ..Fixture::default() };
+        Emulator::builder().fixture(fixture).data_dir(directory.path()).start().unwrap()
+    };
+    let version = &rustls::version::TLS13;
+    let key = private_key();
+    let chain = provision(&start(), "keeper", &key, version);
+
+    let connect = |emulator: &Emulator| {
+        let identity = Some((&chain, &key));
+        let mut hub = Client::dial(emulator, "localhost", version, identity).unwrap();
+        hub.connect("keeper", "localhost/keeper/?api-version=2021-04-12", None)
+    };
+    let emulator = start();
+    assert_eq!(connect(&emulator), ConnAck::Accepted { session_present: false });
+    // New random numbers: nothing that was drawn in the first run is drawn again.
+    let renewed = provision(&emulator, "another", &key, version);
+    assert_ne!(renewed.leaf().serial(), chain.leaf().serial());
+    assert!(emulator.with_cloud(|cloud, now| cloud.revoke_device("keeper", false, now)));
+    drop(emulator);
+    assert_eq!(connect(&start()), ConnAck::Refused(ConnectRefusal::NotAuthorized));
+
+    let file = directory.path().join("emulator.json");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    std::fs::write(&file, "{}").unwrap();
+    let refusal = Emulator::builder().data_dir(directory.path()).start().unwrap_err();
+    assert!(matches!(refusal, StartError::Storage(_)), "{refusal}");
+    assert_eq!(std::fs::read(&file).unwrap(), b"{}", "what cannot be read is not overwritten");
+}

@@ -70,6 +70,8 @@ pub(super) struct Registry {
     devices: BTreeMap<DeviceKey, Device>,
     /// By registration id in lower case.
     registrations: BTreeMap<String, DeviceKey>,
+    /// Counts changes, for those who keep a copy.
+    changes: u64,
 }
 
 impl Registry {
@@ -83,6 +85,7 @@ impl Registry {
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Substatus {
+        self.changes += 1;
         let former = self.registrations.insert(registration_id.to_ascii_lowercase(), key.clone());
         let device = former.as_ref().and_then(|former| self.devices.remove(former));
         let substatus = match former {
@@ -120,7 +123,20 @@ impl Registry {
 
     pub(super) fn device_mut(&mut self, registration_id: &str) -> Option<&mut Device> {
         let key = self.registrations.get(&registration_id.to_ascii_lowercase())?;
+        self.changes += 1;
         self.devices.get_mut(key)
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Takes devices of an earlier registry as they were.
+    pub(super) fn restore(&mut self, devices: Vec<(DeviceKey, Device)>) {
+        for (key, device) in devices {
+            self.registrations.insert(device.registration_id.to_ascii_lowercase(), key.clone());
+            self.devices.insert(key, device);
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&DeviceKey, &Device)> {

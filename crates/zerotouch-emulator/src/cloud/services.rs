@@ -221,6 +221,10 @@ fn subscribe_dps(session: &mut dps::Session, subscribe: &Subscribe<'_>) -> Vec<S
 
 /// What an operator does.
 impl Services {
+    pub(super) fn hub_names(&self) -> &[String] {
+        &self.hubs.names
+    }
+
     pub(super) fn id_scope(&self) -> &str {
         self.dps.id_scope()
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant as StdInstant};
 use tokio::sync::{Notify, mpsc};
 use zerotouch_time::{Instant, Now, UnixTime};
 
+use super::storage::Storage;
 use super::unix_seconds;
 use crate::cloud::{Action, Cloud, CloudEvent, ConnectionId};
 
@@ -33,9 +34,24 @@ struct State {
     advanced: Duration,
     /// When the timer will ring.
     alarm: Option<Instant>,
+    storage: Option<Storage>,
+    /// Which of the cloud's changes are stored.
+    stored: u64,
 }
 
 impl State {
+    /// Stores what the cloud has learned, before anybody is told of it.
+    fn store(&mut self) {
+        let changes = self.cloud.changes();
+        if let Some(storage) = self.storage.as_ref().filter(|_| changes != self.stored) {
+            match storage.save(self.cloud.snapshot()) {
+                Ok(()) => self.stored = changes,
+                // A test tool goes on without its memory, and says so; the next call tries again.
+                Err(error) => eprintln!("zerotouch emulator: {error}"),
+            }
+        }
+    }
+
     /// Hands bytes to a writer, or ends it; yields a connection that has too many waiting.
     fn carry_out(&mut self, action: Action) -> Option<ConnectionId> {
         let (connection, bytes) = match action {
@@ -85,8 +101,15 @@ impl Output {
 }
 
 impl Shared {
-    pub(super) fn new(cloud: Cloud) -> Self {
-        let state = State { cloud, queues: HashMap::new(), advanced: Duration::ZERO, alarm: None };
+    pub(super) fn new(cloud: Cloud, storage: Option<Storage>) -> Self {
+        let state = State {
+            stored: cloud.changes(),
+            cloud,
+            queues: HashMap::new(),
+            advanced: Duration::ZERO,
+            alarm: None,
+            storage,
+        };
         Self {
             state: Mutex::new(state),
             happened: Condvar::new(),
@@ -124,6 +147,7 @@ impl Shared {
     fn drive<R>(&self, state: &mut State, call: impl FnOnce(&mut Cloud, Now) -> R) -> R {
         let now = self.now(state);
         let result = call(&mut state.cloud, now);
+        state.store();
         while let Some(action) = state.cloud.poll_action() {
             if let Some(dead) = state.carry_out(action) {
                 state.cloud.handle_closed(dead, now);
