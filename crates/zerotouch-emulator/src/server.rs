@@ -272,6 +272,11 @@ impl Emulator {
         self.address.port()
     }
 
+    /// The host names of its hubs.
+    pub fn hubs(&self) -> Vec<String> {
+        self.with_cloud(|cloud, _| cloud.hubs().to_vec())
+    }
+
     /// The provisioning service's id scope.
     pub fn id_scope(&self) -> String {
         self.shared.with(|cloud, _| cloud.id_scope().into())

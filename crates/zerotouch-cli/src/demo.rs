@@ -1,0 +1,245 @@
+//! `zerotouch demo`: the main job through every room, once.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+use zerotouch_credentials::SymmetricKey;
+use zerotouch_device::{Attestation, Config};
+use zerotouch_dps::{IdScope, RegistrationId};
+use zerotouch_emulator::Emulator;
+use zerotouch_emulator::cloud::{CloudEvent, Fixture};
+use zerotouch_store::{Change, FileStore, Store};
+use zerotouch_tls::Roots;
+use zerotouch_tokio::Device;
+
+use crate::arguments::Demo;
+use crate::failure::CliError;
+use crate::journey::Journey;
+use crate::secret::SecretReference;
+use crate::timeline::Timeline;
+
+/// The port of MQTT over TLS.
+const MQTTS_PORT: u16 = 8883;
+/// Where the emulator keeps its side, beside the devices: no registration id begins with a dot.
+const EMULATOR_DIR: &str = ".emulator";
+
+pub(crate) async fn run(arguments: Demo) -> Result<(), CliError> {
+    let title = "zerotouch: from a bootstrap key to telemetry over an issued certificate";
+    let mut timeline = Timeline::new(arguments.output, title);
+    let outcome = tokio::select! {
+        outcome = journey(&arguments, &mut timeline) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+    };
+    match outcome {
+        Ok(totals) => {
+            timeline.finish(Ok(totals));
+            Ok(())
+        }
+        Err(error) => {
+            timeline.finish(Err(&error));
+            Err(error)
+        }
+    }
+}
+
+async fn journey(arguments: &Demo, timeline: &mut Timeline) -> Result<serde_json::Value, CliError> {
+    let registration_id = RegistrationId::new(&arguments.registration_id)?;
+    let given_key = arguments.symmetric_key.as_ref().map(SecretReference::read_key).transpose()?;
+    let ca_file = arguments.ca_file.as_deref().map(read_ca_file).transpose()?;
+    let state = State::new(arguments.state_dir.clone())?;
+    // Opened first: a directory that cannot be written is known before anybody is asked for anything.
+    let store = FileStore::open(state.path(), registration_id.as_str())?;
+
+    let service = Service::new(arguments, state.path(), timeline)?;
+    let id_scope = IdScope::new(&service.id_scope)?;
+    let key = service.device_key(given_key, arguments.compute_key, &registration_id, timeline)?;
+    let mut config = Config::new(id_scope, registration_id.clone(), Attestation::SymmetricKey(key));
+    config.provisioning_host.clone_from(&service.host);
+    config.provisioning_port = service.port;
+    config.hub.port = service.port;
+    if service.emulator.is_some() {
+        config.hub.hosts.allow(&service.host);
+    }
+    config.key_algorithm = arguments.key_algorithm.into();
+    config.retry.max_attempts = Some(NonZeroU32::MIN);
+    let roots = ca_file.or(service.roots).unwrap_or(Roots::Platform);
+
+    let device = Device::builder(config).roots(roots).spawn(store)?;
+    let mut journey = Journey::new(device, timeline);
+    let walked = walk(&mut journey, arguments.messages).await;
+    drop(journey);
+    let provisioned = match walked {
+        Ok(provisioned) => provisioned,
+        Err(error) => {
+            leave_nothing_half_done(state.path(), &registration_id);
+            return Err(error);
+        }
+    };
+    confirm(service.emulator.as_ref(), arguments.messages, timeline)?;
+    let way = if provisioned { "provisioned" } else { "provisioning skipped" };
+    let place = match &arguments.state_dir {
+        Some(directory) => {
+            format!("; the identity is in {}", directory.join(registration_id.as_str()).display())
+        }
+        None => String::new(),
+    };
+    let messages = arguments.messages;
+    let summary = format!("{way}, {messages} messages acknowledged, certificate renewed{place}");
+    Ok(json!({
+        "summary": summary,
+        "provisioned": provisioned,
+        "telemetryAcknowledged": arguments.messages,
+        "renewals": 1,
+    }))
+}
+
+/// Connect, talk, renew, talk on, leave. Was it through the provisioning service?
+async fn walk(journey: &mut Journey<'_>, messages: u32) -> Result<bool, CliError> {
+    let provisioned = journey.connect().await?;
+    journey.send_telemetry(messages).await?;
+    journey.renew().await?;
+    journey.close().await;
+    Ok(provisioned)
+}
+
+/// The hub's side of the story: what was acknowledged has arrived.
+fn confirm(
+    emulator: Option<&Emulator>,
+    sent: u32,
+    timeline: &mut Timeline,
+) -> Result<(), CliError> {
+    let Some(emulator) = emulator else { return Ok(()) };
+    let events = std::iter::from_fn(|| emulator.next_event(Duration::ZERO));
+    let telemetry = events.filter(|event| matches!(event, CloudEvent::Telemetry { .. })).count();
+    let arrived = u32::try_from(telemetry).unwrap_or(u32::MAX);
+    if arrived != sent {
+        return Err(CliError::Unconfirmed { sent, arrived });
+    }
+    let words = format!("{arrived} messages arrived at the emulated hub");
+    timeline.done("confirmed", &words, json!({ "arrived": arrived }));
+    Ok(())
+}
+
+/// A key whose certificate never came is of no use to anybody; a whole identity is kept.
+fn leave_nothing_half_done(state: &Path, registration_id: &RegistrationId) {
+    let Ok(mut store) = FileStore::open(state, registration_id.as_str()) else { return };
+    let Ok(identity) = store.load() else { return };
+    if identity.pending.is_some() && store.apply(&Change::DiscardPending).is_err() {
+        return;
+    }
+    let nobody =
+        identity.staged.is_none() && identity.active.is_none() && identity.previous.is_none();
+    if nobody {
+        let path = store.path().to_path_buf();
+        drop(store);
+        // What cannot be removed holds no key any more.
+        let _ = std::fs::remove_dir_all(path);
+    }
+}
+
+/// Where identities rest: the user's directory, or one that goes with the process.
+enum State {
+    Kept(PathBuf),
+    Temporary(TempDir),
+}
+
+impl State {
+    fn new(kept: Option<PathBuf>) -> Result<Self, CliError> {
+        match kept {
+            Some(path) => Ok(Self::Kept(path)),
+            None => TempDir::with_prefix("zerotouch-")
+                .map(Self::Temporary)
+                .map_err(CliError::TemporaryDirectory),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(directory) => directory.path(),
+        }
+    }
+}
+
+/// What the device provisions at.
+struct Service {
+    host: String,
+    port: u16,
+    id_scope: String,
+    roots: Option<Roots>,
+    /// Runs until it is dropped.
+    emulator: Option<Emulator>,
+}
+
+impl Service {
+    fn new(arguments: &Demo, state: &Path, timeline: &mut Timeline) -> Result<Self, CliError> {
+        if let (Some(host), Some(id_scope)) = (&arguments.provisioning_host, &arguments.id_scope) {
+            let port = arguments.port.unwrap_or(MQTTS_PORT);
+            return Ok(Self {
+                host: host.clone(),
+                port,
+                id_scope: id_scope.clone(),
+                roots: None,
+                emulator: None,
+            });
+        }
+        let mut builder = Emulator::builder().port(arguments.port.unwrap_or(0));
+        if arguments.state_dir.is_some() {
+            builder = builder.data_dir(state.join(EMULATOR_DIR));
+        }
+        let emulator = builder.start()?;
+        let words =
+            format!("DPS, Device Registry and IoT Hub on {}, in this process", emulator.address());
+        timeline.done(
+            "emulator",
+            &words,
+            json!({ "address": emulator.address().to_string(), "idScope": emulator.id_scope() }),
+        );
+        Ok(Self {
+            host: "localhost".into(),
+            port: emulator.port(),
+            id_scope: arguments.id_scope.clone().unwrap_or_else(|| emulator.id_scope()),
+            roots: Some(Roots::Pem(emulator.ca_pem().into())),
+            emulator: Some(emulator),
+        })
+    }
+
+    /// The key given, or derived from the emulator's group's.
+    fn device_key(
+        &self,
+        given: Option<SymmetricKey>,
+        compute: bool,
+        registration_id: &RegistrationId,
+        timeline: &mut Timeline,
+    ) -> Result<SymmetricKey, CliError> {
+        let group_key = match (given, &self.emulator) {
+            (Some(key), _) if !compute => {
+                timeline.done("device key", "taken as given", json!({ "derived": false }));
+                return Ok(key);
+            }
+            (Some(key), _) => key,
+            (None, Some(emulator)) => emulator
+                .group_key(Fixture::DEFAULT_GROUP)
+                .ok_or(CliError::NoGroup(Fixture::DEFAULT_GROUP))?,
+            // The command line requires a key with a service of one's own.
+            (None, None) => return Err(CliError::NoGroup(Fixture::DEFAULT_GROUP)),
+        };
+        let key = group_key.derive(registration_id.as_str());
+        let words = format!("derived from the group's key for {registration_id} (HMAC-SHA256)");
+        timeline.done(
+            "device key",
+            &words,
+            json!({ "derived": true, "registrationId": registration_id.as_str() }),
+        );
+        Ok(key)
+    }
+}
+
+fn read_ca_file(path: &Path) -> Result<Roots, CliError> {
+    std::fs::read(path)
+        .map(Roots::Pem)
+        .map_err(|source| CliError::CaFile { path: path.into(), source })
+}

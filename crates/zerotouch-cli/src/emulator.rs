@@ -1,0 +1,121 @@
+//! `zerotouch emulator`: the cloud on this machine, until it is interrupted.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+use zerotouch_emulator::{Emulator, cloud::CloudEvent};
+
+use crate::arguments::{self, Output};
+use crate::failure::CliError;
+use crate::timeline::write_line;
+
+/// How often the queue of events is looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+pub(crate) async fn run(arguments: arguments::Emulator) -> Result<(), CliError> {
+    let mut builder = Emulator::builder().port(arguments.port);
+    if let Some(seed) = arguments.seed {
+        builder = builder.seed(seed);
+    }
+    if let Some(directory) = &arguments.data_dir {
+        builder = builder.data_dir(directory.clone());
+    }
+    let emulator = builder.start()?;
+    let temporary = match &arguments.data_dir {
+        Some(_) => None,
+        None => Some(
+            TempDir::with_prefix("zerotouch-emulator-").map_err(CliError::TemporaryDirectory)?,
+        ),
+    };
+    let directory = arguments.data_dir.as_deref().or(temporary.as_ref().map(TempDir::path));
+    let ca_file = directory.unwrap_or(Path::new(".")).join("ca.pem");
+    emulator
+        .write_ca_certificate(&ca_file)
+        .map_err(|source| CliError::Write { path: ca_file.clone(), source })?;
+
+    announce(&emulator, &ca_file, arguments.output);
+    let mut end = std::pin::pin!(interrupted());
+    loop {
+        while let Some(event) = emulator.next_event(Duration::ZERO) {
+            write_line(&line(&event, arguments.output));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            () = &mut end => return Ok(()),
+        }
+    }
+}
+
+/// What to set in each client.
+fn announce(emulator: &Emulator, ca_file: &PathBuf, output: Output) {
+    let groups = emulator.enrollment_groups();
+    if output == Output::Json {
+        let groups: Vec<_> = groups
+            .iter()
+            .map(|group| {
+                json!({
+                    "id": group.id,
+                    "attestation": if group.primary_key.is_some() { "symmetricKey" } else { "x509" },
+                    "primaryKey": group.primary_key.as_ref().map(|key| key.to_base64().to_string()),
+                    "credentialPolicy": group.credential_policy,
+                })
+            })
+            .collect();
+        let ready = json!({
+            "ready": true,
+            "host": "localhost",
+            "port": emulator.port(),
+            "idScope": emulator.id_scope(),
+            "caFile": ca_file,
+            "hubs": emulator.hubs(),
+            "enrollmentGroups": groups,
+        });
+        return write_line(&ready.to_string());
+    }
+    write_line(&format!(
+        "DPS, Device Registry and IoT Hub for tests, on {}. No production service.\n\n\
+         \x20 provisioning host  localhost\n  id scope           {}\n  trusted roots      {}",
+        emulator.address(),
+        emulator.id_scope(),
+        ca_file.display(),
+    ));
+    for group in groups {
+        if let Some(key) = group.primary_key {
+            write_line(&format!(
+                "  group              {}\n  group key          {}",
+                group.id,
+                key.to_base64().as_str()
+            ));
+        }
+    }
+    write_line("\nCtrl-C ends it.\n");
+}
+
+fn line(event: &CloudEvent, output: Output) -> String {
+    let json = serde_json::to_value(event).unwrap_or_default();
+    if output == Output::Json {
+        return json.to_string();
+    }
+    let members = json.as_object().into_iter().flatten().filter(|(name, _)| *name != "event");
+    let members =
+        members.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+    format!("{:<22} {members}", json["event"].as_str().unwrap_or_default())
+}
+
+/// SIGINT or, where it exists, SIGTERM.
+async fn interrupted() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+    {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        return;
+    }
+    // Without a handler the default action ends the process, which is the same.
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,220 @@
+//! How the tool fails: a cause, a remedy, an exit code.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+use zerotouch_device::{Failure, Scope, TransportFailureKind};
+use zerotouch_dps::{IdError, RegistrationError};
+use zerotouch_emulator::server::StartError as EmulatorError;
+use zerotouch_mqtt_codec::ConnectRefusal;
+use zerotouch_mqtt_session::CloseReason;
+use zerotouch_store::StoreError;
+use zerotouch_tokio::{RenewError, SendError, StartError};
+
+/// Exit codes; 1 is left to panics, and 2 is also what a faulty command line ends with.
+mod exit {
+    pub(crate) const USAGE: u8 = 2;
+    pub(crate) const ACTION_NEEDED: u8 = 3;
+    pub(crate) const IDENTITY_REFUSED: u8 = 4;
+    pub(crate) const NETWORK: u8 = 5;
+    pub(crate) const THROTTLED: u8 = 6;
+    pub(crate) const CERTIFICATE: u8 = 7;
+    pub(crate) const STORAGE: u8 = 8;
+    /// As a shell reports SIGINT.
+    pub(crate) const INTERRUPTED: u8 = 130;
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, Error)]
+pub(crate) enum CliError {
+    #[error("no runtime: {0}")]
+    Runtime(io::Error),
+    #[error("cannot read the key from {reference}: {reason}")]
+    Secret { reference: String, reason: String },
+    #[error(transparent)]
+    Id(#[from] IdError),
+    #[error("cannot read {path}: {source}")]
+    CaFile { path: PathBuf, source: io::Error },
+    #[error("cannot make a temporary directory: {0}")]
+    TemporaryDirectory(io::Error),
+    #[error("cannot write {path}: {source}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Emulator(#[from] EmulatorError),
+    #[error("the emulator has no enrolment group {0}")]
+    NoGroup(&'static str),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("{scope}: {failure}")]
+    Attempt { scope: Scope, failure: Failure },
+    #[error("telemetry: {0}")]
+    Telemetry(#[from] SendError),
+    #[error("renewal: {0}")]
+    Renewal(#[from] RenewError),
+    #[error("{sent} messages were acknowledged, and {arrived} arrived")]
+    Unconfirmed { sent: u32, arrived: u32 },
+    #[error("the device stopped before it was done")]
+    Stopped,
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl CliError {
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Emulator(EmulatorError::AddressInUse { .. } | EmulatorError::Listen { .. }) => {
+                exit::NETWORK
+            }
+            Self::TemporaryDirectory(_)
+            | Self::Write { .. }
+            | Self::Store(_)
+            | Self::Start(StartError::Store(_)) => exit::STORAGE,
+            Self::Secret { .. } | Self::Id(_) | Self::CaFile { .. } | Self::Start(_) => exit::USAGE,
+            Self::Attempt { failure, .. } | Self::Renewal(RenewError::RolledBack(failure)) => {
+                failure_code(failure)
+            }
+            Self::Renewal(_) => exit::CERTIFICATE,
+            Self::Telemetry(_) | Self::Unconfirmed { .. } => exit::NETWORK,
+            Self::Interrupted => exit::INTERRUPTED,
+            Self::Runtime(_) | Self::Emulator(_) | Self::NoGroup(_) | Self::Stopped => {
+                exit::ACTION_NEEDED
+            }
+        }
+    }
+
+    /// A stable name for the kind of failure, for those who read JSON.
+    pub(crate) fn code(&self) -> &'static str {
+        match self.exit_code() {
+            exit::USAGE => "configuration",
+            exit::IDENTITY_REFUSED => "identity-refused",
+            exit::NETWORK => "network",
+            exit::THROTTLED => "throttled",
+            exit::CERTIFICATE => "certificate",
+            exit::STORAGE => "storage",
+            exit::INTERRUPTED => "interrupted",
+            _ => "action-needed",
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Secret { .. } => {
+                "give the key as base64 text of 16 to 64 bytes in a file, a variable or on standard input"
+            }
+            Self::CaFile { .. } => "give a PEM file with the service's root certificates",
+            Self::Emulator(EmulatorError::AddressInUse { .. }) => {
+                "leave --port away to take a free port"
+            }
+            Self::Store(_) | Self::Start(StartError::Store(_)) => {
+                "nothing was sent; mend the directory or choose another with --state-dir"
+            }
+            Self::Attempt { scope, failure } => return failure_remedy(*scope, failure),
+            Self::Telemetry(_) | Self::Unconfirmed { .. } => {
+                "run again: the identity is stored, and provisioning will be skipped"
+            }
+            Self::Renewal(_) => "the certificate in use stays in use; run again to try once more",
+            _ => return None,
+        })
+    }
+
+    /// The service's six digits and its tracking id, where it gave them.
+    pub(crate) fn service(&self) -> (Option<u32>, Option<&str>) {
+        match self {
+            Self::Attempt {
+                failure:
+                    Failure::Registration(
+                        RegistrationError::Refused { error, .. }
+                        | RegistrationError::Failed { error },
+                    ),
+                ..
+            } => (error.error_code, error.tracking_id.as_deref()),
+            _ => (None, None),
+        }
+    }
+}
+
+fn failure_code(failure: &Failure) -> u8 {
+    match failure {
+        Failure::Transport(failure)
+            if failure.kind == TransportFailureKind::ClientCertificateRefused =>
+        {
+            exit::IDENTITY_REFUSED
+        }
+        Failure::Mqtt(CloseReason::Refused(refusal)) => match refusal {
+            ConnectRefusal::ServerUnavailable => exit::THROTTLED,
+            ConnectRefusal::UnacceptableProtocolVersion => exit::ACTION_NEEDED,
+            _ => exit::IDENTITY_REFUSED,
+        },
+        Failure::Registration(error) => match error {
+            RegistrationError::Refused { status: 401 | 403 | 404, .. } => exit::IDENTITY_REFUSED,
+            RegistrationError::Refused { status: 400..=499, .. } => exit::USAGE,
+            RegistrationError::Refused { .. } | RegistrationError::TimedOut { .. } => {
+                exit::THROTTLED
+            }
+            RegistrationError::Unreadable { .. } => exit::NETWORK,
+            _ => exit::ACTION_NEEDED,
+        },
+        Failure::DialTimeout { .. }
+        | Failure::SubscriptionTimeout { .. }
+        | Failure::Mqtt(CloseReason::HandshakeTimeout(_) | CloseReason::KeepAliveTimeout) => {
+            exit::THROTTLED
+        }
+        Failure::HubNotAllowed { .. }
+        | Failure::UnsupportedProfile { .. }
+        | Failure::ClockUnset => exit::ACTION_NEEDED,
+        Failure::Chain(_) | Failure::Key(_) | Failure::Request(_) => exit::CERTIFICATE,
+        Failure::Store(_) => exit::STORAGE,
+        _ => exit::NETWORK,
+    }
+}
+
+fn failure_remedy(scope: Scope, failure: &Failure) -> Option<&'static str> {
+    Some(match failure {
+        Failure::Transport(failure) => match failure.kind {
+            TransportFailureKind::ServerUntrusted => {
+                "give the service's roots with --ca-file; for an emulator, the file it names at its start"
+            }
+            TransportFailureKind::WrongHostName => "check the host name",
+            TransportFailureKind::ServerCertificateDates => "check this machine's clock first",
+            TransportFailureKind::ClientCertificateRefused => REFUSED_BY_HUB,
+            _ => "check host, port and network, and whether a proxy stands in between",
+        },
+        Failure::Mqtt(CloseReason::Refused(_)) => match scope {
+            Scope::Dps => "check id scope, registration id and api-version",
+            Scope::Hub => REFUSED_BY_HUB,
+        },
+        Failure::Registration(error) => match error {
+            RegistrationError::Refused { status: 404, .. } => {
+                "no enrolment is for this registration id: check the id scope and the id, or create the enrolment"
+            }
+            RegistrationError::Refused { status: 401 | 403, .. } => {
+                "the key does not fit the enrolment: check the id scope, the registration id (its case counts), \
+                 and whether the key is the group's (then add --compute-key) or the device's own"
+            }
+            RegistrationError::Disabled => {
+                "enable the enrolment at the provisioning service, then run again"
+            }
+            RegistrationError::ChainMissing => {
+                "give the enrolment a credential policy of the linked Device Registry namespace"
+            }
+            RegistrationError::Refused { status: 429, .. } | RegistrationError::TimedOut { .. } => {
+                "try again later"
+            }
+            _ => return None,
+        },
+        Failure::HubNotAllowed { .. } => {
+            "the service named a host outside the vendor's clouds; if that is meant, it has to be allowed"
+        }
+        Failure::ClockUnset => "set this machine's clock",
+        Failure::Store(_) => "mend the directory or choose another with --state-dir",
+        _ => return None,
+    })
+}
+
+const REFUSED_BY_HUB: &str = "the certificate may have been revoked or issued by an authority the hub does not know \
+     (were the issuing certificates synchronised to it?); to provision anew, use an empty --state-dir";
