@@ -3,7 +3,7 @@
 use thiserror::Error;
 use zerotouch_mqtt_codec::{ConnectRefusal, DecodeError, PacketType};
 
-/// Why a connection ended. Carried by the last event of a connection.
+/// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -67,9 +67,15 @@ pub enum Violation {
         /// Return codes in the SUBACK.
         received: usize,
     },
-    /// More unfinished exactly-once messages than [`incoming limit`](crate::ClientConfig) allows.
+    /// More unfinished exactly-once messages than `max_unreleased` allows.
     #[error("more than {limit} unreleased QoS 2 messages")]
     TooManyUnreleased {
+        /// The limit.
+        limit: u16,
+    },
+    /// More messages that the server's policy has not taken yet than `max_unreleased` allows.
+    #[error("more than {limit} messages before their acknowledgement")]
+    TooManyUnacknowledged {
         /// The limit.
         limit: u16,
     },

@@ -43,16 +43,20 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod client;
 mod closing;
+mod connection;
+mod identifiers;
 mod incoming;
 mod outbox;
 mod outgoing;
-mod server;
 
-pub use client::{Client, ClientConfig, ClientEvent, ConnectError};
-pub use client::{SubscribeError, SubscribeHandle};
+pub use client::{
+    Client, ClientConfig, ClientEvent, ConnectError, SubscribeError, SubscribeHandle,
+};
 pub use closing::{CloseReason, Violation};
+pub use connection::{ServerConfig, ServerConnection, ServerEvent, SessionState};
 pub use outgoing::{PublishError, PublishHandle};
-pub use server::{ServerConfig, ServerConnection, ServerEvent};

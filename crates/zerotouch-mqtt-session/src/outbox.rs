@@ -4,19 +4,23 @@ use alloc::vec::Vec;
 
 use zerotouch_mqtt_codec::{EncodeError, Packet};
 
-/// Capacity that is kept while nothing is waiting; a larger burst gives its memory back.
-const KEPT_CAPACITY: usize = 16 * 1024;
+/// Capacity that is kept while nothing is waiting, in bytes, however little was sent of late.
+const MIN_KEPT: usize = 4 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
     limit: usize,
+    /// Bytes of a resumed session: the session had them already, so they do not count as backlog.
+    resumed: usize,
+    /// About the most bytes that waited at once of late.
+    usual: usize,
 }
 
 impl Outbox {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { bytes: Vec::new(), sent: 0, limit }
+        Self { bytes: Vec::new(), sent: 0, limit, resumed: 0, usual: 0 }
     }
 
     /// What the transport has not taken yet.
@@ -27,7 +31,7 @@ impl Outbox {
 
     /// The transport took the first `n` pending bytes.
     pub(crate) fn transmitted(&mut self, n: usize) {
-        self.sent = (self.sent + n).min(self.bytes.len());
+        self.sent = self.sent.saturating_add(n).min(self.bytes.len());
         if self.sent == self.bytes.len() {
             self.clear();
         } else if self.sent >= self.limit {
@@ -37,17 +41,23 @@ impl Outbox {
         }
     }
 
+    /// Drops what waits. Capacity for the usual traffic stays; that of a rare burst is given back.
     pub(crate) fn clear(&mut self) {
+        self.usual = self.bytes.len().max(self.usual - self.usual / 8);
+        let kept = self.usual.max(MIN_KEPT);
         self.bytes.clear();
-        self.bytes.shrink_to(KEPT_CAPACITY);
+        if self.bytes.capacity() > 2 * kept {
+            self.bytes.shrink_to(kept);
+        }
         self.sent = 0;
+        self.resumed = 0;
     }
 
     /// Room for a packet of `size` bytes? An empty outbox takes a packet of any size: its limit is
     /// the packet limit then.
     pub(crate) fn has_room(&self, size: usize) -> bool {
-        let waiting = self.bytes.len() - self.sent;
-        waiting == 0 || waiting + size <= self.limit
+        let waiting = self.waiting();
+        waiting == 0 || waiting.saturating_add(size) <= self.limit
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -65,9 +75,50 @@ impl Outbox {
         self.bytes.extend_from_slice(packet);
     }
 
+    /// What waits now is what a resumed session has to send again.
+    pub(crate) fn mark_resumed(&mut self) {
+        self.resumed = self.waiting();
+    }
+
     /// Has the peer been owed more than twice the limit? Answers are appended past the limit, so this
     /// is what stops a peer that sends and never reads.
     pub(crate) fn is_overfull(&self) -> bool {
-        self.bytes.len() - self.sent > self.limit.saturating_mul(2)
+        self.waiting() > self.limit.saturating_mul(2).saturating_add(self.resumed)
+    }
+
+    fn waiting(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A burst must not pin its memory for the rest of the connection's life.
+    #[test]
+    fn a_burst_gives_its_memory_back() {
+        let mut outbox = Outbox::new(1024 * 1024);
+        outbox.push_encoded(&alloc::vec![0; 512 * 1024]);
+        outbox.transmitted(512 * 1024);
+        assert!(outbox.bytes.capacity() >= 512 * 1024, "another such burst may follow");
+        for _ in 0..64 {
+            outbox.push_encoded(&[0; 100]);
+            outbox.transmitted(100);
+        }
+        assert!(outbox.bytes.capacity() <= 2 * MIN_KEPT, "{}", outbox.bytes.capacity());
+    }
+
+    // What was sent must not pile up behind a transport that always leaves a byte.
+    #[test]
+    fn a_transport_that_never_catches_up_costs_no_more_than_the_limit() {
+        let mut outbox = Outbox::new(1000);
+        outbox.push_encoded(&[0]);
+        for _ in 0..1000 {
+            outbox.push_encoded(&[0; 100]);
+            outbox.transmitted(100);
+            assert_eq!(outbox.waiting(), 1);
+            assert!(outbox.bytes.len() <= 1200, "{}", outbox.bytes.len());
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `AtLeastOnce` | PUBACK | done |
 //! | `ExactlyOnce` | PUBREC | `Released`, PUBREL is sent |
-//! | `Released` | PUBCOMP | done |
+//! | `Released` | PUBREC again | `Released`, PUBREL is sent |
+//! | | PUBCOMP | done |
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -14,6 +15,7 @@ use zerotouch_mqtt_codec::{
     Delivery, EncodeError, Packet, PacketIdentifier, Publish, QoS, TopicName,
 };
 
+use crate::identifiers::Identifiers;
 use crate::outbox::Outbox;
 
 /// Names a message published with `QoS` 1 or 2 until it is acknowledged or lost.
@@ -52,10 +54,13 @@ pub enum PublishError {
     Encode(#[from] EncodeError),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Stage {
-    AtLeastOnce,
-    ExactlyOnce,
+    /// The PUBLISH as encoded, for sending it again.
+    AtLeastOnce(Vec<u8>),
+    /// The same.
+    ExactlyOnce(Vec<u8>),
+    /// PUBREC has come: the message itself is never sent again [MQTT-4.3.3-1].
     Released,
 }
 
@@ -64,8 +69,6 @@ struct Message {
     handle: PublishHandle,
     id: PacketIdentifier,
     stage: Stage,
-    /// The PUBLISH as encoded, for sending it again.
-    packet: Vec<u8>,
 }
 
 /// What an acknowledgement led to.
@@ -79,30 +82,44 @@ pub(crate) enum Acknowledged {
     Stray,
 }
 
-/// Messages in flight, oldest first.
+/// Messages in flight, in the order in which their last packet was sent first: PUBLISH, or PUBREL for
+/// those released.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     messages: VecDeque<Message>,
+    identifiers: Identifiers,
     window: u16,
     max_packet_size: usize,
     last_handle: u64,
-    last_id: u16,
-    /// Buffers of acknowledged messages, so that a steady flow allocates nothing.
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
 }
-
-/// A buffer larger than this is not kept for later messages.
-const KEPT_BUFFER: usize = 4 * 1024;
 
 impl Outgoing {
     pub(crate) fn new(window: u16, max_packet_size: u32) -> Self {
         Self {
             messages: VecDeque::new(),
+            identifiers: Identifiers::default(),
             window,
             max_packet_size: usize::try_from(max_packet_size).unwrap_or(usize::MAX),
             last_handle: 0,
-            last_id: 0,
-            spare: Vec::new(),
+            spare: Spare::default(),
+        }
+    }
+
+    /// Keeps what another connection of the same session has in flight, under this one's limits.
+    pub(crate) fn adopt(&mut self, mut session: Self) {
+        session.window = self.window;
+        session.max_packet_size = self.max_packet_size;
+        *self = session;
+    }
+
+    /// Nothing in flight, under the same limits.
+    pub(crate) fn emptied(&self) -> Self {
+        Self {
+            messages: VecDeque::new(),
+            identifiers: Identifiers::default(),
+            spare: Spare::default(),
+            ..*self
         }
     }
 
@@ -112,18 +129,45 @@ impl Outgoing {
         topic: TopicName<'_>,
         payload: &[u8],
         (qos, retain): (QoS, bool),
-        reserved: impl Fn(PacketIdentifier) -> bool,
         outbox: &mut Outbox,
     ) -> Result<Option<PublishHandle>, PublishError> {
         if qos != QoS::AtMostOnce && self.messages.len() >= usize::from(self.window) {
             return Err(PublishError::WindowFull { limit: self.window });
         }
-        let delivery = match qos {
-            QoS::AtMostOnce => Delivery::AtMostOnce,
-            QoS::AtLeastOnce => Delivery::AtLeastOnce { id: self.free_id(reserved)?, dup: false },
-            QoS::ExactlyOnce => Delivery::ExactlyOnce { id: self.free_id(reserved)?, dup: false },
+        let packet = |id| {
+            let delivery = match qos {
+                QoS::AtMostOnce => Delivery::AtMostOnce,
+                QoS::AtLeastOnce => Delivery::AtLeastOnce { id, dup: false },
+                QoS::ExactlyOnce => Delivery::ExactlyOnce { id, dup: false },
+            };
+            Packet::from(Publish { topic, payload, retain, delivery })
         };
-        let packet = Packet::from(Publish { topic, payload, retain, delivery });
+        // Every identifier has the same size.
+        self.check_room(&packet(PacketIdentifier::MIN), outbox)?;
+        let stage = match qos {
+            QoS::AtMostOnce => {
+                outbox.push(&packet(PacketIdentifier::MIN))?;
+                return Ok(None);
+            }
+            QoS::AtLeastOnce => Stage::AtLeastOnce,
+            QoS::ExactlyOnce => Stage::ExactlyOnce,
+        };
+        let id = self.take_identifier()?;
+        let mut encoded = self.spare.take();
+        packet(id).encode_to(&mut encoded)?;
+        outbox.push_encoded(&encoded);
+        self.last_handle += 1;
+        let handle = PublishHandle(self.last_handle);
+        self.messages.push_back(Message { handle, id, stage: stage(encoded) });
+        Ok(Some(handle))
+    }
+
+    /// May a packet of this size be sent, and now?
+    pub(crate) fn check_room(
+        &self,
+        packet: &Packet<'_>,
+        outbox: &Outbox,
+    ) -> Result<(), PublishError> {
         let size = packet.encoded_len()?;
         if size > self.max_packet_size {
             return Err(PublishError::TooLarge { size, limit: self.max_packet_size });
@@ -131,52 +175,59 @@ impl Outgoing {
         if !outbox.has_room(size) {
             return Err(PublishError::TransmitBufferFull { limit: outbox.limit() });
         }
-        let (id, stage) = match delivery {
-            Delivery::AtMostOnce => {
-                outbox.push(&packet)?;
-                return Ok(None);
-            }
-            Delivery::AtLeastOnce { id, .. } => (id, Stage::AtLeastOnce),
-            Delivery::ExactlyOnce { id, .. } => (id, Stage::ExactlyOnce),
-        };
-        let mut encoded = self.spare.pop().unwrap_or_default();
-        packet.encode_to(&mut encoded)?;
-        outbox.push_encoded(&encoded);
-        self.last_handle += 1;
-        let handle = PublishHandle(self.last_handle);
-        self.messages.push_back(Message { handle, id, stage, packet: encoded });
-        Ok(Some(handle))
+        Ok(())
+    }
+
+    /// An identifier that nothing of this session uses. Requests that are no messages take theirs
+    /// here too, because messages and requests share the identifiers (section 2.3.1).
+    pub(crate) fn take_identifier(&mut self) -> Result<PacketIdentifier, PublishError> {
+        self.identifiers.take().ok_or(PublishError::WindowFull { limit: u16::MAX })
+    }
+
+    /// A request that is no message was answered or lost.
+    pub(crate) fn free_identifier(&mut self, id: PacketIdentifier) {
+        self.identifiers.free(id);
     }
 
     /// PUBACK.
     pub(crate) fn acknowledge(&mut self, id: PacketIdentifier) -> Acknowledged {
-        self.complete(id, Stage::AtLeastOnce)
+        self.complete(id, |stage| matches!(stage, Stage::AtLeastOnce(_)))
     }
 
     /// PUBREC. A repeated one leads to PUBREL again, as [MQTT-4.3.3-1] wants until PUBCOMP.
     pub(crate) fn receive(&mut self, id: PacketIdentifier) -> Acknowledged {
-        match self.messages.iter_mut().find(|message| message.id == id) {
-            Some(message) if message.stage != Stage::AtLeastOnce => {
-                message.stage = Stage::Released;
-                Acknowledged::Release
+        let Some(position) = self.messages.iter().position(|message| message.id == id) else {
+            return Acknowledged::Stray;
+        };
+        match &mut self.messages[position].stage {
+            Stage::AtLeastOnce(_) => return Acknowledged::Stray,
+            Stage::Released => {}
+            Stage::ExactlyOnce(packet) => {
+                self.spare.give(core::mem::take(packet));
+                // To the end: PUBRELs are sent, and sent again, in the order of the PUBRECs
+                // [MQTT-4.6.0-4].
+                if let Some(mut message) = self.messages.remove(position) {
+                    message.stage = Stage::Released;
+                    self.messages.push_back(message);
+                }
             }
-            _ => Acknowledged::Stray,
         }
+        Acknowledged::Release
     }
 
     /// PUBCOMP.
     pub(crate) fn finish(&mut self, id: PacketIdentifier) -> Acknowledged {
-        self.complete(id, Stage::Released)
+        self.complete(id, |stage| matches!(stage, Stage::Released))
     }
 
-    fn complete(&mut self, id: PacketIdentifier, stage: Stage) -> Acknowledged {
-        let position = self.messages.iter().position(|m| m.id == id && m.stage == stage);
+    fn complete(&mut self, id: PacketIdentifier, fits: impl Fn(&Stage) -> bool) -> Acknowledged {
+        let position = self.messages.iter().position(|m| m.id == id && fits(&m.stage));
         match position.and_then(|position| self.messages.remove(position)) {
-            Some(Message { handle, mut packet, .. }) => {
-                if packet.capacity() <= KEPT_BUFFER {
-                    packet.clear();
-                    self.spare.push(packet);
+            Some(Message { handle, stage, .. }) => {
+                if let Stage::AtLeastOnce(packet) | Stage::ExactlyOnce(packet) = stage {
+                    self.spare.give(packet);
                 }
+                self.identifiers.free(id);
                 Acknowledged::Complete(handle)
             }
             None => Acknowledged::Stray,
@@ -186,42 +237,58 @@ impl Outgoing {
     /// Sends again, in order, what a resumed session has not acknowledged [MQTT-4.4.0-1].
     pub(crate) fn resend(&mut self, outbox: &mut Outbox) -> Result<(), EncodeError> {
         const DUP: u8 = 0b1000;
-        for message in &mut self.messages {
-            if message.stage == Stage::Released {
-                outbox.push(&Packet::PubRel(message.id))?;
-            } else {
-                if let Some(first) = message.packet.first_mut() {
-                    *first |= DUP;
+        for Message { id, stage, .. } in &mut self.messages {
+            match stage {
+                Stage::Released => outbox.push(&Packet::PubRel(*id))?,
+                Stage::AtLeastOnce(packet) | Stage::ExactlyOnce(packet) => {
+                    if let Some(first) = packet.first_mut() {
+                        *first |= DUP;
+                    }
+                    outbox.push_encoded(packet);
                 }
-                outbox.push_encoded(&message.packet);
             }
         }
+        outbox.mark_resumed();
         Ok(())
     }
 
     /// Forgets everything and names what was lost, oldest first.
     pub(crate) fn lose(&mut self) -> impl Iterator<Item = PublishHandle> + '_ {
+        for message in &self.messages {
+            self.identifiers.free(message.id);
+        }
+        self.messages.make_contiguous().sort_unstable_by_key(|message| message.handle);
         self.messages.drain(..).map(|message| message.handle)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.messages.len()
     }
+}
 
-    /// The next identifier that neither a message nor, by `reserved`, anything else uses.
-    pub(crate) fn free_id(
-        &mut self,
-        reserved: impl Fn(PacketIdentifier) -> bool,
-    ) -> Result<PacketIdentifier, PublishError> {
-        for _ in 0..u16::MAX {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if let Some(id) = PacketIdentifier::new(self.last_id)
-                && !reserved(id)
-                && !self.messages.iter().any(|message| message.id == id)
-            {
-                return Ok(id);
-            }
+/// Buffers of acknowledged messages, so that a steady flow allocates nothing.
+#[derive(Debug, Default)]
+struct Spare {
+    buffers: Vec<Vec<u8>>,
+    capacity: usize,
+}
+
+impl Spare {
+    /// The most bytes that are kept for later messages.
+    const LIMIT: usize = 128 * 1024;
+
+    fn take(&mut self) -> Vec<u8> {
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.capacity -= buffer.capacity();
+        buffer
+    }
+
+    fn give(&mut self, mut buffer: Vec<u8>) {
+        let capacity = self.capacity + buffer.capacity();
+        if capacity <= Self::LIMIT {
+            buffer.clear();
+            self.buffers.push(buffer);
+            self.capacity = capacity;
         }
-        Err(PublishError::WindowFull { limit: u16::MAX })
     }
 }

@@ -17,13 +17,13 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use zerotouch_mqtt_codec::{
-    ConnAck, Connect, ConnectRefusal, DecodeErrorKind, Decoder, Delivery, Framer, Packet,
-    PacketIdentifier, PacketType, Publish, QoS, Sender, SubAck, SubAckReturnCode,
-    SubAckReturnCodes, Subscribe, TopicName, Unsubscribe,
+    ConnAck, Connect, ConnectRefusal, DecodeErrorKind, Decoder, Framer, Packet, PacketIdentifier,
+    PacketType, Publish, QoS, Sender, SubAck, SubAckReturnCode, SubAckReturnCodes, Subscribe,
+    TopicName, Unsubscribe,
 };
 use zerotouch_time::Instant;
 
-use crate::incoming::Incoming;
+use crate::incoming::{Incoming, Received};
 use crate::outbox::Outbox;
 use crate::outgoing::{Acknowledged, Outgoing};
 use crate::{CloseReason, PublishError, PublishHandle, Violation};
@@ -35,7 +35,8 @@ pub struct ServerConfig {
     pub max_packet_size: u32,
     /// How many messages to the client may await acknowledgement; default 64.
     pub max_in_flight: u16,
-    /// How many received `QoS` 2 messages may await release; default 64.
+    /// How many received `QoS` 2 messages may await release, and how many of `QoS` 1 or 2 the policy's
+    /// acknowledgement; default 64.
     pub max_unreleased: u16,
     /// How many bytes may wait for the transport before a publish is refused; default 1 MiB.
     pub max_transmit_buffer: usize,
@@ -62,8 +63,8 @@ pub enum ServerEvent<'a> {
     /// A client introduces itself: answer with [`ServerConnection::accept`] or
     /// [`ServerConnection::refuse`]. No more input is taken before.
     Connect(Connect<'a>),
-    /// A message: answer with [`ServerConnection::acknowledge`] once it is taken. `QoS` 2 messages
-    /// come once however often they are sent.
+    /// A message: answer with [`ServerConnection::acknowledge`] once it is taken, in the order in which
+    /// messages came. `QoS` 2 messages come once however often they are sent.
     Publish(Publish<'a>),
     /// Filters: answer with [`ServerConnection::suback`].
     Subscribe(Subscribe<'a>),
@@ -81,9 +82,24 @@ pub enum ServerEvent<'a> {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Waiting { deadline: Instant },
-    Deciding { keep_alive: Duration },
+    Deciding { keep_alive: Duration, clean_session: bool },
     Connected { keep_alive: Duration, last_received: Instant },
     Closed,
+}
+
+/// What of a session outlives its connection: messages in flight to the client, and the identifiers
+/// of exactly-once messages from it that are not released. See [`ServerConnection::take_session`].
+#[derive(Debug)]
+pub struct SessionState {
+    outgoing: Outgoing,
+    incoming: Incoming,
+}
+
+impl SessionState {
+    /// How many messages to the client await acknowledgement.
+    pub fn in_flight(&self) -> usize {
+        self.outgoing.len()
+    }
 }
 
 /// The server side of one connection.
@@ -158,12 +174,41 @@ impl ServerConnection {
         }
     }
 
-    /// Accepts the client of [`ServerEvent::Connect`].
+    /// Accepts the client of [`ServerEvent::Connect`]. A session is never present if the client asked
+    /// for a clean one `[MQTT-3.2.2-1]`.
     pub fn accept(&mut self, session_present: bool, now: Instant) {
-        if let State::Deciding { keep_alive } = self.core.state {
+        if let State::Deciding { keep_alive, clean_session } = self.core.state {
+            let session_present = session_present && !clean_session;
             self.core.state = State::Connected { keep_alive, last_received: now };
             self.core.answer(Packet::ConnAck(ConnAck::Accepted { session_present }));
         }
+    }
+
+    /// Accepts the client of [`ServerEvent::Connect`] and goes on with its session: what it has not
+    /// acknowledged is sent again, in order, behind CONNACK `[MQTT-4.4.0-1]`. A client that asked for a
+    /// clean session gets one, and `session` is dropped.
+    pub fn resume(&mut self, session: SessionState, now: Instant) {
+        let State::Deciding { clean_session, .. } = self.core.state else { return };
+        self.accept(true, now);
+        if !clean_session {
+            self.core.outgoing.adopt(session.outgoing);
+            self.core.incoming.adopt(session.incoming);
+            if self.core.outgoing.resend(&mut self.core.outbox).is_err() {
+                self.end(CloseReason::SlowPeer);
+            }
+        }
+    }
+
+    /// Takes the session's state out, for [`ServerConnection::resume`] on the client's next
+    /// connection. To be called once this one is closed; it has none left afterwards.
+    pub fn take_session(&mut self) -> SessionState {
+        let Core { outgoing, incoming, .. } = &mut self.core;
+        let mut kept = Incoming::new(incoming.limit());
+        let mut sent = outgoing.emptied();
+        core::mem::swap(incoming, &mut kept);
+        core::mem::swap(outgoing, &mut sent);
+        kept.forget_owed();
+        SessionState { outgoing: sent, incoming: kept }
     }
 
     /// Refuses the client of [`ServerEvent::Connect`]: CONNACK, then the end.
@@ -174,11 +219,12 @@ impl ServerConnection {
         }
     }
 
-    /// The policy has taken the message: PUBACK or, for `QoS` 2, PUBREC.
+    /// The policy has taken the message: PUBACK or, for `QoS` 2, PUBREC. Nothing happens if no message
+    /// of that identifier awaits it.
     pub fn acknowledge(&mut self, id: PacketIdentifier) {
-        let answer =
-            if self.core.incoming.contains(id) { Packet::PubRec(id) } else { Packet::PubAck(id) };
-        self.core.answer(answer);
+        if let Some(answer) = self.core.incoming.take(id) {
+            self.core.answer(answer);
+        }
     }
 
     /// Answers a SUBSCRIBE with one code for each of its filters.
@@ -204,7 +250,7 @@ impl ServerConnection {
         let Core { state: State::Connected { .. }, outgoing, outbox, .. } = &mut self.core else {
             return Err(PublishError::NotConnected);
         };
-        outgoing.publish(topic, payload, (qos, retain), |_| false, outbox)
+        outgoing.publish(topic, payload, (qos, retain), outbox)
     }
 
     /// Ends the connection; what waits is transmitted first.
@@ -256,6 +302,11 @@ impl ServerConnection {
         self.core.outbox.transmitted(n);
     }
 
+    /// How many messages to the client await acknowledgement.
+    pub fn in_flight(&self) -> usize {
+        self.core.outgoing.len()
+    }
+
     /// When [`ServerConnection::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.core.state {
@@ -284,7 +335,7 @@ impl Core {
                     return self.refuse(ConnectRefusal::IdentifierRejected);
                 }
                 let keep_alive = Duration::from_secs(connect.keep_alive.into());
-                self.state = State::Deciding { keep_alive };
+                self.state = State::Deciding { keep_alive, clean_session: connect.clean_session };
                 ServerEvent::Connect(connect)
             }
             (State::Connected { last_received, .. }, packet) => {
@@ -297,13 +348,11 @@ impl Core {
 
     fn handle_connected<'a>(&mut self, packet: Packet<'a>) -> ServerEvent<'a> {
         match packet {
-            Packet::Publish(publish) => match publish.delivery {
-                Delivery::ExactlyOnce { id, .. } => match self.incoming.receive(id) {
-                    Ok(true) => ServerEvent::Publish(publish),
-                    Ok(false) => self.answer(Packet::PubRec(id)),
-                    Err(violation) => self.close(CloseReason::Violation(violation)),
-                },
-                _ => ServerEvent::Publish(publish),
+            Packet::Publish(publish) => match self.incoming.receive(publish.delivery) {
+                Ok(Received::New) => ServerEvent::Publish(publish),
+                Ok(Received::Repeated(answer)) => self.answer(answer),
+                Ok(Received::Owed) => ServerEvent::Progress,
+                Err(violation) => self.close(CloseReason::Violation(violation)),
             },
             Packet::Subscribe(subscribe) => ServerEvent::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => ServerEvent::Unsubscribe(unsubscribe),

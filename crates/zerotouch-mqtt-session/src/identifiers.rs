@@ -1,0 +1,98 @@
+//! Packet identifiers: which are in use, and the next that is not.
+
+use alloc::vec::Vec;
+
+use zerotouch_mqtt_codec::PacketIdentifier;
+
+/// A set of packet identifiers. Sorted in a vector, so that few of them take little room and a steady
+/// flow through the set allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct IdentifierSet(Vec<PacketIdentifier>);
+
+impl IdentifierSet {
+    /// `false` if it was there already.
+    pub(crate) fn insert(&mut self, id: PacketIdentifier) -> bool {
+        match self.0.binary_search(&id) {
+            Ok(_) => false,
+            Err(position) => {
+                self.0.insert(position, id);
+                true
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: PacketIdentifier) {
+        if let Ok(position) = self.0.binary_search(&id) {
+            self.0.remove(position);
+        }
+    }
+
+    pub(crate) fn contains(&self, id: PacketIdentifier) -> bool {
+        self.0.binary_search(&id).is_ok()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Hands out identifiers that are not in use [MQTT-2.3.1-2], one after the other, so that a late
+/// acknowledgement finds its identifier reused as late as possible.
+#[derive(Debug, Default)]
+pub(crate) struct Identifiers {
+    used: IdentifierSet,
+    last: u16,
+}
+
+impl Identifiers {
+    /// The next free one, in use from now on; `None` if all 65,535 are.
+    pub(crate) fn take(&mut self) -> Option<PacketIdentifier> {
+        let used = &self.used.0;
+        if used.len() >= usize::from(u16::MAX) {
+            return None;
+        }
+        let mut candidate = following(self.last)?;
+        let mut position = used.partition_point(|id| *id < candidate);
+        while used.get(position) == Some(&candidate) {
+            candidate = following(candidate.get())?;
+            position = if candidate == PacketIdentifier::MIN { 0 } else { position + 1 };
+        }
+        self.last = candidate.get();
+        self.used.0.insert(position, candidate);
+        Some(candidate)
+    }
+
+    /// Its flow is over: the identifier may be used again [MQTT-2.3.1-3].
+    pub(crate) fn free(&mut self, id: PacketIdentifier) {
+        self.used.remove(id);
+    }
+}
+
+fn following(number: u16) -> Option<PacketIdentifier> {
+    PacketIdentifier::new(number.checked_add(1).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The wrap from 65,535 to 1 happens once in a long life: it has to be right the first time.
+    #[test]
+    fn all_identifiers_are_handed_out_before_any_returns() {
+        let mut identifiers = Identifiers::default();
+        let id = |number| PacketIdentifier::new(number).unwrap();
+        for number in 1..=u16::MAX {
+            assert_eq!(identifiers.take(), Some(id(number)));
+        }
+        assert_eq!(identifiers.take(), None);
+        for number in [7, 8, 65_535] {
+            identifiers.free(id(number));
+        }
+        let next: Vec<_> = core::iter::from_fn(|| identifiers.take()).collect();
+        assert_eq!(next, [id(7), id(8), id(65_535)], "wraps round, past those in use");
+    }
+}

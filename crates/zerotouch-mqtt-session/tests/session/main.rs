@@ -1,0 +1,7 @@
+//! The engines as their users see them: bytes and times in, bytes and events out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::doc_markdown, reason = "QoS is a word of the standard, not a name in code")]
+
+mod client;
+mod connection;
