@@ -85,6 +85,29 @@ impl Framer {
         &'p mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Packet<'p>>, DecodeError> {
+        // Asked again after the last packet, or after bytes that were read into place: most often there
+        // is nothing to do, which the caller need not be told by a call.
+        if input.is_empty() && !self.has_something_to_say() {
+            return Ok(None);
+        }
+        self.take_packet(input)
+    }
+
+    /// Whether there is anything to report without further bytes.
+    #[inline]
+    fn has_something_to_say(&self) -> bool {
+        match &self.state {
+            State::Between | State::InHeader => false,
+            State::InBody(header) => self.filled >= header.packet_len,
+            State::Failed(_) => true,
+        }
+    }
+
+    #[inline]
+    fn take_packet<'p, 'i: 'p>(
+        &'p mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Packet<'p>>, DecodeError> {
         match &self.state {
             State::Between => match self.decoder.header(input) {
                 Ok(Some(header)) => {
@@ -92,8 +115,11 @@ impl Framer {
                         *input = rest;
                         return finish(&mut self.state, &header, packet);
                     }
+                    self.give_back();
+                    if let Err(error) = self.begin(header) {
+                        return Err(self.fail(error));
+                    }
                 }
-                Ok(None) if input.is_empty() => return Ok(None),
                 Ok(None) => {}
                 Err(error) => return Err(self.fail(error)),
             },
@@ -190,13 +216,19 @@ impl Framer {
             *input = rest;
             self.state = State::InHeader;
             if let Some(header) = self.decoder.header(&self.buffer[..self.filled])? {
-                self.allocate(header.packet_len, Some(header.packet_type))?;
-                self.state = State::InBody(header);
-                self.touch_more();
+                self.begin(header)?;
                 return Ok(Some(header));
             }
         }
         Ok(None)
+    }
+
+    /// Makes room for the packet that this fixed header begins.
+    fn begin(&mut self, header: FixedHeader) -> Result<(), DecodeError> {
+        self.allocate(header.packet_len, Some(header.packet_type))?;
+        self.state = State::InBody(header);
+        self.touch_more();
+        Ok(())
     }
 
     /// Gives the buffer the capacity for a packet.
@@ -214,11 +246,12 @@ impl Framer {
 
     /// Makes room within the capacity once what there was is used up, in steps that grow with what has
     /// arrived: a claim of 256 MB costs no more than the bytes that follow it.
-    #[cold]
     fn touch_more(&mut self) {
         if let State::InBody(header) = &self.state {
             let length = (2 * self.filled).max(STEP).min(header.packet_len);
-            self.buffer.resize(length.max(self.buffer.len()), 0);
+            if length > self.buffer.len() {
+                self.buffer.resize(length, 0);
+            }
         }
     }
 
