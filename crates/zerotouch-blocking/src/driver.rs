@@ -35,6 +35,7 @@ pub(crate) struct Driver {
     inputs: SyncSender<Input>,
     inbox: Receiver<Input>,
     events: SyncSender<Event>,
+    /// The last field: see [`Waiters::stop`].
     waiters: Waiters,
 }
 

@@ -11,13 +11,13 @@ use zerotouch_device::{Attestation, Config};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
 use zerotouch_emulator::cloud::{CloudEvent, Fixture};
-use zerotouch_store::{Change, FileStore, Store};
+use zerotouch_store::{Change, FileStore, Generation, Store};
 use zerotouch_tls::Roots;
 use zerotouch_tokio::Device;
 
 use crate::arguments::Demo;
 use crate::failure::CliError;
-use crate::journey::Journey;
+use crate::journey::{Journey, date};
 use crate::secret::SecretReference;
 use crate::timeline::Timeline;
 
@@ -51,7 +51,10 @@ async fn journey(arguments: &Demo, timeline: &mut Timeline) -> Result<serde_json
     let ca_file = arguments.ca_file.as_deref().map(read_ca_file).transpose()?;
     let state = State::new(arguments.state_dir.clone())?;
     // Opened first: a directory that cannot be written is known before anybody is asked for anything.
-    let store = FileStore::open(state.path(), registration_id.as_str())?;
+    let mut store = FileStore::open(state.path(), registration_id.as_str())?;
+    if let Some(active) = store.load()?.active {
+        found(&active, timeline);
+    }
 
     let service = Service::new(arguments, state.path(), timeline)?;
     let id_scope = IdScope::new(&service.id_scope)?;
@@ -70,7 +73,8 @@ async fn journey(arguments: &Demo, timeline: &mut Timeline) -> Result<serde_json
     let device = Device::builder(config).roots(roots).spawn(store)?;
     let mut journey = Journey::new(device, timeline);
     let walked = walk(&mut journey, arguments.messages).await;
-    drop(journey);
+    // Whatever happened, the store is free again after this.
+    journey.release().await;
     let provisioned = match walked {
         Ok(provisioned) => provisioned,
         Err(error) => {
@@ -94,6 +98,19 @@ async fn journey(arguments: &Demo, timeline: &mut Timeline) -> Result<serde_json
         "telemetryAcknowledged": arguments.messages,
         "renewals": 1,
     }))
+}
+
+/// An earlier run has left an identity.
+fn found(active: &Generation, timeline: &mut Timeline) {
+    let (generation, leaf) = (active.number, active.chain.leaf());
+    let not_after = date(leaf.not_after());
+    let words = format!("stored identity found: generation {generation}, valid until {not_after}");
+    let proved = json!({
+        "generation": generation,
+        "thumbprint": leaf.thumbprint().to_string(),
+        "notAfter": not_after,
+    });
+    timeline.done("identity", &words, proved);
 }
 
 /// Connect, talk, renew, talk on, leave. Was it through the provisioning service?

@@ -30,6 +30,8 @@ mod exit {
 pub(crate) enum CliError {
     #[error("no runtime: {0}")]
     Runtime(io::Error),
+    #[error("the key is given on the command line")]
+    LiteralSecret,
     #[error("cannot read the key from {reference}: {reason}")]
     Secret { reference: String, reason: String },
     #[error(transparent)]
@@ -73,7 +75,11 @@ impl CliError {
             | Self::Write { .. }
             | Self::Store(_)
             | Self::Start(StartError::Store(_)) => exit::STORAGE,
-            Self::Secret { .. } | Self::Id(_) | Self::CaFile { .. } | Self::Start(_) => exit::USAGE,
+            Self::LiteralSecret
+            | Self::Secret { .. }
+            | Self::Id(_)
+            | Self::CaFile { .. }
+            | Self::Start(_) => exit::USAGE,
             Self::Attempt { failure, .. } | Self::Renewal(RenewError::RolledBack(failure)) => {
                 failure_code(failure)
             }
@@ -103,6 +109,10 @@ impl CliError {
     /// What to do about it.
     pub(crate) fn remedy(&self) -> Option<&'static str> {
         Some(match self {
+            Self::LiteralSecret => {
+                "a command line is visible to others and stays in the shell's history: give the key \
+                 as file:PATH, env:NAME or - (standard input)"
+            }
             Self::Secret { .. } => {
                 "give the key as base64 text of 16 to 64 bytes in a file, a variable or on standard input"
             }
@@ -194,7 +204,7 @@ fn failure_remedy(scope: Scope, failure: &Failure) -> Option<&'static str> {
             }
             RegistrationError::Refused { status: 401 | 403, .. } => {
                 "the key does not fit the enrolment: check the id scope, the registration id (its case counts), \
-                 and whether the key is the group's (then add --compute-key) or the device's own"
+                 and whether the key is the group's (then add --compute-key) or the device's own; perhaps no enrolment is for this id at all"
             }
             RegistrationError::Disabled => {
                 "enable the enrolment at the provisioning service, then run again"

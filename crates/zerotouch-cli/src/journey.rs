@@ -61,12 +61,15 @@ impl<'t> Journey<'t> {
     pub(crate) async fn renew(&mut self) -> Result<(), CliError> {
         let device = self.device.clone();
         let mut renewal = Box::pin(async move { device.renew().await });
+        let mut renewed = false;
         loop {
-            // Biased: what has happened is told before it is concluded from.
+            // The story may lag behind the outcome: it is told to its end.
             tokio::select! {
-                biased;
                 event = self.next() => if matches!(event?, Event::Activated { .. }) { return Ok(()) },
-                outcome = &mut renewal => { outcome?; }
+                outcome = &mut renewal, if !renewed => {
+                    outcome?;
+                    renewed = true;
+                }
             }
         }
     }
@@ -74,6 +77,11 @@ impl<'t> Journey<'t> {
     pub(crate) async fn close(&mut self) {
         self.device.close().await;
         self.timeline.done("disconnected", "DISCONNECT sent, connection closed", Value::Null);
+    }
+
+    /// Waits until the device has let go of its store.
+    pub(crate) async fn release(self) {
+        self.device.close().await;
     }
 
     /// The next event, told.
@@ -105,7 +113,7 @@ impl<'t> Journey<'t> {
                 self.provisioned = true;
                 timeline.done(
                     "dps",
-                    &format!("connected to {host} over TLS and subscribed"),
+                    &format!("connected to {host} over TLS with a SAS token, and subscribed"),
                     json!({ "host": host }),
                 );
             }
@@ -209,7 +217,8 @@ fn short(thumbprint: &impl ToString) -> String {
     format!("thumbprint {}…", &thumbprint.to_string()[..16])
 }
 
-fn date(at: UnixTime) -> String {
+/// RFC 3339.
+pub(crate) fn date(at: UnixTime) -> String {
     let date =
         OffsetDateTime::from_unix_timestamp(at.as_secs()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     date.format(&Rfc3339).unwrap_or_default()

@@ -12,7 +12,7 @@ use zerotouch_wire::ServiceError;
 #[non_exhaustive]
 pub enum RegistrationError {
     /// The service answered with a status of 300 or more.
-    #[error("the provisioning service refused with status {status}: {error}")]
+    #[error("registration refused with status {status}: {error}")]
     Refused {
         /// The status in the topic.
         status: u16,
@@ -31,7 +31,7 @@ pub enum RegistrationError {
     #[error("the enrolment is disabled")]
     Disabled,
     /// Assigned, but without a hub or a device id of legal length.
-    #[error("the provisioning service assigned no usable {missing}")]
+    #[error("assigned without a usable {missing}")]
     Incomplete {
         /// Which member.
         missing: &'static str,
@@ -42,9 +42,7 @@ pub enum RegistrationError {
     )]
     ChainMissing,
     /// The body is not what the protocol says.
-    #[error(
-        "the provisioning service answered status {status} with an unreadable body: {excerpt:?}"
-    )]
+    #[error("status {status} with an unreadable body: {excerpt:?}")]
     Unreadable {
         /// The status in the topic.
         status: u16,
@@ -52,7 +50,7 @@ pub enum RegistrationError {
         excerpt: String,
     },
     /// The service did not answer a request, or did not finish, in time.
-    #[error("the provisioning service gave no {what} within {} s", after.as_secs())]
+    #[error("no {what} within {} s", after.as_secs())]
     TimedOut {
         /// What was waited for.
         what: &'static str,

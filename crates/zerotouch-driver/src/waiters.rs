@@ -71,7 +71,9 @@ impl Waiters {
         self.renewal = Some(Box::new(done));
     }
 
-    /// `done` is told when the device has stopped.
+    /// `done` is told when the device has stopped and the driver that owns this has been dropped. As
+    /// that driver's last field this is dropped when its store and connection are: whoever was told
+    /// may open the store again.
     pub fn stop(&mut self, done: impl FnOnce(()) + Send + 'static) {
         self.stop.push(Box::new(done));
     }
@@ -117,9 +119,6 @@ impl Waiters {
             done(Err(SendError::Stopped));
         }
         self.end_renewal(Err(RenewError::Stopped));
-        for done in self.stop.drain(..) {
-            done(());
-        }
     }
 }
 
@@ -132,5 +131,8 @@ impl fmt::Debug for Waiters {
 impl Drop for Waiters {
     fn drop(&mut self) {
         self.end();
+        for done in self.stop.drain(..) {
+            done(());
+        }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) struct Driver {
     /// `None` once the last handle is gone.
     commands: Option<mpsc::Receiver<Command>>,
     events: broadcast::Sender<Event>,
+    /// The last field: see [`Waiters::stop`].
     waiters: Waiters,
 }
 

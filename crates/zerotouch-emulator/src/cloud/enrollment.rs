@@ -95,9 +95,18 @@ impl Enrollments {
                 complete(keys, rng)?;
             }
         }
+        // An individual enrolment for a device of a group: as an owner makes one to treat that device
+        // apart, its key stays the one it was shipped with.
+        let group = groups.iter().find_map(|group| match &group.attestation {
+            GroupAttestation::SymmetricKeys(keys) => Some(keys),
+            GroupAttestation::X509 { .. } => None,
+        });
         let mut by_id = BTreeMap::new();
         for mut individual in individuals {
             if let Attestation::SymmetricKeys(keys) = &mut individual.attestation {
+                if let Some(group) = group {
+                    inherit(keys, group, &individual.registration_id);
+                }
                 complete(keys, rng)?;
             }
             by_id.insert(individual.registration_id.to_ascii_lowercase(), individual);
@@ -252,6 +261,17 @@ fn verify_token(
         return Err(DpsRefusal::TokenKeyName);
     }
     Ok(claims.verify(key, clock.wall, SAS_SKEW)?)
+}
+
+/// Derives the keys that are not given from the group's.
+fn inherit(keys: &mut SymmetricKeys, group: &SymmetricKeys, registration_id: &str) {
+    let derived = |key: &Option<SymmetricKey>| Some(key.as_ref()?.derive(registration_id));
+    if keys.primary.is_none() {
+        keys.primary = derived(&group.primary);
+    }
+    if keys.secondary.is_none() {
+        keys.secondary = derived(&group.secondary);
+    }
 }
 
 fn complete(keys: &mut SymmetricKeys, rng: &mut ChaCha20Rng) -> Result<(), KeyError> {

@@ -53,8 +53,9 @@ pub enum KeyPolicy {
     P384Only,
 }
 
-/// Two keys of one enrolment, either of which opens it. A key that is not given is drawn from the
-/// cloud's random numbers.
+/// Two keys of one enrolment, either of which opens it. A group's key that is not given is drawn from
+/// the cloud's random numbers; an individual enrolment's is derived from the first symmetric-key
+/// group's, as that device would have it, or drawn where there is no such group.
 #[derive(Debug, Default)]
 pub struct SymmetricKeys {
     /// The first key.
