@@ -35,6 +35,9 @@ pub enum CloseReason {
     /// DISCONNECT was sent (client) or received (server).
     #[error("disconnected")]
     Disconnected,
+    /// Another connection of the same client has taken its place [MQTT-3.1.4-2].
+    #[error("the client has connected again")]
+    TakenOver,
     /// [`ServerConnection::close`](crate::ServerConnection::close) was called.
     #[error("closed by the server")]
     Closed,

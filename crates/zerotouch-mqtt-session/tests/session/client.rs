@@ -1,104 +1,15 @@
 //! The client engine against scripted servers, hostile ones among them. Each test is a sequence of
-//! bytes and times; the names in quotes are those of the collected hostile sequences.
+//! bytes and times.
 
-use std::time::Duration;
-
-use zerotouch_mqtt_codec::{
-    Connect, ConnectRefusal, PacketType, QoS, SubAckReturnCode, TopicFilter, TopicName,
-};
+use zerotouch_mqtt_codec::{Connect, ConnectRefusal, QoS, SubAckReturnCode, TopicFilter};
 use zerotouch_mqtt_session::{
-    Client, ClientConfig, ClientEvent, CloseReason, ConnectError, PublishError, PublishHandle,
-    SubscribeError, Violation,
+    Client, ClientConfig, ClientEvent, CloseReason, ConnectError, PublishError, SubscribeError,
 };
-use zerotouch_time::Instant;
 
-const T0: Instant = Instant::from_micros(5);
-const CONNACK: &[u8] = &[0x20, 2, 0, 0];
-const CONNACK_RESUMED: &[u8] = &[0x20, 2, 1, 0];
-
-fn after(seconds: u64) -> Instant {
-    T0 + Duration::from_secs(seconds)
-}
-
-fn connecting(clean_session: bool, config: ClientConfig) -> Client {
-    let mut client = Client::new(config);
-    connect(&mut client, clean_session);
-    client
-}
-
-fn connect(client: &mut Client, clean_session: bool) {
-    let connect =
-        Connect { client_id: "c", clean_session, keep_alive: 10, will: None, login: None };
-    client.connect(&connect, T0).unwrap();
-    assert_eq!(sent(client)[0], 0x10);
-}
-
-fn connected() -> Client {
-    let mut client = connecting(true, ClientConfig::default());
-    assert_eq!(receive(&mut client, CONNACK), ["Connected { session_present: false }"]);
-    client
-}
-
-/// Everything the engine wants to send now.
-fn sent(client: &mut Client) -> Vec<u8> {
-    let bytes = client.poll_transmit().unwrap_or_default().to_vec();
-    client.handle_transmitted(bytes.len());
-    bytes
-}
-
-/// Feeds bytes and yields the events, written out.
-fn receive(client: &mut Client, mut input: &[u8]) -> Vec<String> {
-    let mut events = Vec::new();
-    while let Some(event) = client.handle_bytes(&mut input, T0) {
-        if !matches!(event, ClientEvent::Progress) {
-            events.push(format!("{event:?}"));
-        }
-    }
-    events.extend(drained(client));
-    events
-}
-
-fn drained(client: &mut Client) -> Vec<String> {
-    std::iter::from_fn(|| client.poll_event()).map(|event| format!("{event:?}")).collect()
-}
-
-fn publish(
-    client: &mut Client,
-    payload: &str,
-    qos: QoS,
-) -> Result<Option<PublishHandle>, PublishError> {
-    client.publish(TopicName::new("t").unwrap(), payload.as_bytes(), qos, false, T0)
-}
-
-#[track_caller]
-fn assert_closed(client: &mut Client, input: &[u8], reason: &CloseReason) {
-    assert_eq!(receive(client, input), [format!("Closed({reason:?})")]);
-    assert!(client.is_closed());
-    assert_eq!(client.poll_timeout(), None);
-    assert_eq!(sent(client), b"", "nothing is said to a peer that broke the protocol");
-}
-
-// "publish_before_connack", "connack_then_connack", "connack_sp1_on_clean"
-#[test]
-fn violations_close_with_their_rule() {
-    let mut client = connecting(true, ClientConfig::default());
-    let publish_qos1 = [0x32, 6, 0, 1, b't', 0, 1, b'x'];
-    assert_closed(
-        &mut client,
-        &publish_qos1,
-        &CloseReason::Violation(Violation::NotConnack(PacketType::Publish)),
-    );
-
-    let mut client = connected();
-    assert_closed(&mut client, CONNACK, &CloseReason::Violation(Violation::SecondConnack));
-
-    let mut client = connecting(true, ClientConfig::default());
-    assert_closed(
-        &mut client,
-        CONNACK_RESUMED,
-        &CloseReason::Violation(Violation::SessionPresentOnClean),
-    );
-}
+use crate::support::{
+    CONNACK, CONNACK_RESUMED, T0, after, assert_closed, connect, connected, connecting, drained,
+    publish, receive, reconnected, sent,
+};
 
 #[test]
 fn each_refusal_is_reported() {
@@ -114,7 +25,6 @@ fn each_refusal_is_reported() {
     }
 }
 
-// "connack_never"
 #[test]
 fn a_silent_server_ends_at_the_deadline() {
     let mut client = connecting(true, ClientConfig::default());
@@ -126,7 +36,7 @@ fn a_silent_server_ends_at_the_deadline() {
     assert_eq!(drained(&mut client), ["Closed(HandshakeTimeout(ConnAck))"]);
 }
 
-// "suback_80": a refusal is an answer, and it is visible as one.
+// A refusal is an answer, and it is visible as one.
 #[test]
 fn suback_codes_reach_the_application() {
     let mut client = connected();
@@ -144,44 +54,6 @@ fn suback_codes_reach_the_application() {
     assert!(
         codes.iter().eq([SubAckReturnCode::Failure, SubAckReturnCode::Granted(QoS::AtMostOnce)])
     );
-}
-
-// "suback_count_mismatch", "suback_unknown_pid"
-#[test]
-fn suback_must_fit_what_was_asked() {
-    let mut client = connected();
-    let filters = [
-        (TopicFilter::new("a").unwrap(), QoS::AtMostOnce),
-        (TopicFilter::new("b").unwrap(), QoS::AtMostOnce),
-    ];
-    client.subscribe(&filters, T0).unwrap();
-    sent(&mut client);
-    assert_eq!(
-        receive(&mut client, &[0x90, 3, 0, 2, 0]),
-        [""; 0],
-        "another identifier completes nothing"
-    );
-    assert_eq!(client.stray_acknowledgements(), 1);
-    assert_closed(
-        &mut client,
-        &[0x90, 3, 0, 1, 0],
-        &CloseReason::Violation(Violation::SubAckCount { requested: 2, received: 1 }),
-    );
-}
-
-// "puback_unknown_pid", "puback_duplicate"
-#[test]
-fn acknowledgements_complete_once() {
-    let mut client = connected();
-    let first = publish(&mut client, "1", QoS::AtLeastOnce).unwrap().unwrap();
-    let second = publish(&mut client, "2", QoS::AtLeastOnce).unwrap().unwrap();
-    assert_eq!(receive(&mut client, &[0x40, 2, 0, 9]), [""; 0]);
-    assert_eq!(
-        receive(&mut client, &[0x40, 2, 0, 1, 0x40, 2, 0, 1]),
-        [format!("Published({first:?})")]
-    );
-    assert_eq!(client.stray_acknowledgements(), 2);
-    assert_eq!(receive(&mut client, &[0x40, 2, 0, 2]), [format!("Published({second:?})")]);
 }
 
 #[test]
@@ -231,7 +103,7 @@ fn limits_refuse_before_sending() {
     };
     let mut client = connecting(true, config);
     assert_eq!(publish(&mut client, "early", QoS::AtMostOnce), Err(PublishError::NotConnected));
-    receive(&mut client, CONNACK);
+    receive(&mut client, &CONNACK);
     assert!(publish(&mut client, "1", QoS::AtLeastOnce).unwrap().is_some());
     assert_eq!(
         publish(&mut client, "2", QoS::AtLeastOnce),
@@ -253,7 +125,7 @@ fn limits_refuse_before_sending() {
 #[test]
 fn a_resumed_session_sends_again_in_order() {
     let mut client = connecting(false, ClientConfig::default());
-    receive(&mut client, CONNACK);
+    receive(&mut client, &CONNACK);
     for payload in ["a", "b", "c"] {
         publish(&mut client, payload, QoS::AtLeastOnce).unwrap();
     }
@@ -263,7 +135,7 @@ fn a_resumed_session_sends_again_in_order() {
     client.handle_closed();
     assert_eq!(drained(&mut client), ["Closed(Ended)"], "the session lives on");
     connect(&mut client, false);
-    receive(&mut client, CONNACK_RESUMED);
+    receive(&mut client, &CONNACK_RESUMED);
     assert_eq!(
         sent(&mut client),
         [0x3A, 6, 0, 1, b't', 0, 1, b'a', 0x3A, 6, 0, 1, b't', 0, 3, b'c', 0x62, 2, 0, 4]
@@ -274,7 +146,7 @@ fn a_resumed_session_sends_again_in_order() {
 #[test]
 fn a_lost_session_names_what_was_lost() {
     let mut client = connecting(false, ClientConfig::default());
-    receive(&mut client, CONNACK);
+    receive(&mut client, &CONNACK);
     let lost = publish(&mut client, "a", QoS::AtLeastOnce).unwrap().unwrap();
     let subscribe =
         client.subscribe(&[(TopicFilter::new("f").unwrap(), QoS::AtMostOnce)], T0).unwrap();
@@ -285,7 +157,7 @@ fn a_lost_session_names_what_was_lost() {
     );
     connect(&mut client, false);
     assert_eq!(
-        receive(&mut client, CONNACK),
+        receive(&mut client, &CONNACK),
         ["Connected { session_present: false }".into(), format!("PublishLost({lost:?})")]
     );
     assert_eq!(sent(&mut client), b"");
@@ -312,30 +184,6 @@ fn keep_alive_pings_when_idle_and_gives_up_without_an_answer() {
     assert_eq!(drained(&mut client), ["Closed(KeepAliveTimeout)"], "30 s after the first of them");
 }
 
-// "eof_inside_packet"
-#[test]
-fn an_end_inside_a_packet_is_told_apart() {
-    for cut in 1..CONNACK.len() {
-        let mut client = connecting(true, ClientConfig::default());
-        receive(&mut client, &CONNACK[..cut]);
-        client.handle_closed();
-        assert_eq!(drained(&mut client), ["Closed(Truncated)"]);
-    }
-}
-
-// "late_connack_after_close"
-#[test]
-fn nothing_is_heard_after_the_end() {
-    let mut client = connecting(true, ClientConfig::default());
-    client.disconnect();
-    assert_eq!(sent(&mut client), [0xE0, 0]);
-    assert_eq!(drained(&mut client), ["Closed(Disconnected)"]);
-    assert_eq!(receive(&mut client, CONNACK), [""; 0]);
-    client.disconnect();
-    client.handle_closed();
-    assert_eq!((sent(&mut client).len(), drained(&mut client).len()), (0, 0));
-}
-
 #[test]
 fn bytes_that_are_not_mqtt_close() {
     let mut client = connecting(true, ClientConfig::default());
@@ -348,7 +196,7 @@ fn bytes_that_are_not_mqtt_close() {
 fn a_peer_that_never_reads_is_left() {
     let config = ClientConfig { max_transmit_buffer: 100, ..ClientConfig::default() };
     let mut client = connecting(true, config);
-    receive(&mut client, CONNACK);
+    receive(&mut client, &CONNACK);
     let mut events = Vec::new();
     for _ in 0..1000 {
         events.extend(receive(&mut client, &[0x62, 2, 0, 1]));
@@ -361,7 +209,7 @@ fn a_peer_that_never_reads_is_left() {
 fn a_peer_that_publishes_and_never_reads_is_left() {
     let config = ClientConfig { max_transmit_buffer: 100, ..ClientConfig::default() };
     let mut client = connecting(true, config);
-    receive(&mut client, CONNACK);
+    receive(&mut client, &CONNACK);
     let mut events = Vec::new();
     for _ in 0..1000 {
         events.extend(receive(&mut client, &[0x32, 5, 0, 1, b't', 0, 1]));
@@ -374,16 +222,13 @@ fn a_peer_that_publishes_and_never_reads_is_left() {
 #[test]
 fn a_resumed_session_releases_in_order() {
     let mut client = connecting(false, ClientConfig::default());
-    receive(&mut client, CONNACK);
+    receive(&mut client, &CONNACK);
     for payload in ["a", "b", "c"] {
         publish(&mut client, payload, QoS::ExactlyOnce).unwrap();
     }
     receive(&mut client, &[0x50, 2, 0, 2, 0x50, 2, 0, 1, 0x50, 2, 0, 2]);
-    client.handle_closed();
-    connect(&mut client, false);
-    receive(&mut client, CONNACK_RESUMED);
     assert_eq!(
-        sent(&mut client),
+        reconnected(&mut client),
         [0x3C, 6, 0, 1, b't', 0, 3, b'c', 0x62, 2, 0, 2, 0x62, 2, 0, 1],
         "and a message is never sent again once its PUBREC has come"
     );
@@ -394,7 +239,7 @@ fn a_resumed_session_releases_in_order() {
 fn a_large_session_resumes() {
     let config = ClientConfig { max_transmit_buffer: 100, ..ClientConfig::default() };
     let mut client = connecting(false, config);
-    receive(&mut client, CONNACK);
+    receive(&mut client, &CONNACK);
     for _ in 0..10 {
         publish(&mut client, &"x".repeat(80), QoS::AtLeastOnce).unwrap();
         sent(&mut client);
@@ -403,7 +248,7 @@ fn a_large_session_resumes() {
     drained(&mut client);
     connect(&mut client, false);
     assert_eq!(
-        receive(&mut client, &[CONNACK_RESUMED, &[0x62, 2, 0, 1]].concat()),
+        receive(&mut client, &[&CONNACK_RESUMED[..], &[0x62, 2, 0, 1]].concat()),
         ["Connected { session_present: true }"]
     );
     assert_eq!(sent(&mut client).len(), 10 * 87 + 4);
@@ -413,7 +258,7 @@ fn a_large_session_resumes() {
 #[test]
 fn another_client_identifier_is_another_session() {
     let mut client = connecting(false, ClientConfig::default());
-    receive(&mut client, CONNACK);
+    receive(&mut client, &CONNACK);
     let lost = publish(&mut client, "x", QoS::AtLeastOnce).unwrap().unwrap();
     client.handle_closed();
     drained(&mut client);
@@ -422,7 +267,7 @@ fn another_client_identifier_is_another_session() {
     client.connect(&other, T0).unwrap();
     sent(&mut client);
     assert_eq!(drained(&mut client), [format!("PublishLost({lost:?})")]);
-    receive(&mut client, CONNACK_RESUMED);
+    receive(&mut client, &CONNACK_RESUMED);
     assert_eq!(sent(&mut client), b"");
 }
 
@@ -436,7 +281,7 @@ fn requests_keep_to_the_limits() {
         ..ClientConfig::default()
     };
     let mut client = connecting(true, config);
-    receive(&mut client, CONNACK);
+    receive(&mut client, &CONNACK);
     let long = "f".repeat(64);
     let mut subscribe = |filter: &str| {
         client.subscribe(&[(TopicFilter::new(filter).unwrap(), QoS::AtMostOnce)], T0)

@@ -1,11 +1,8 @@
-//! The server engine against scripted clients, hostile ones among them; the names in quotes are those
-//! of the collected hostile sequences.
+//! The server engine against scripted clients, hostile ones among them.
 
 use std::time::Duration;
 
-use zerotouch_mqtt_codec::{
-    ConnectRefusal, PacketIdentifier, PacketType, QoS, SubAckReturnCode, TopicName,
-};
+use zerotouch_mqtt_codec::{PacketIdentifier, QoS, SubAckReturnCode, TopicName};
 use zerotouch_mqtt_session::{CloseReason, ServerConfig, ServerConnection, ServerEvent, Violation};
 use zerotouch_time::Instant;
 
@@ -70,81 +67,6 @@ fn sent(server: &mut ServerConnection) -> Vec<u8> {
     bytes
 }
 
-// "first_packet_puback", "first_packet_big_publish_claim": the first byte is enough.
-#[test]
-fn the_first_packet_is_connect_or_the_end() {
-    let reason = CloseReason::Violation(Violation::FirstPacketNotConnect);
-    for first in
-        [&[0x40, 2, 0, 1][..], &[0x30, 0xFF, 0xFF, 0xFF, 0x7F], &[0x30], &[0x16, 3, 1], &[0xE0, 0]]
-    {
-        let mut server = waiting();
-        let events = serve(&mut server, first, T0);
-        // A TLS record begins with 0x16: the type of CONNECT with flags no CONNECT has.
-        if first[0] >> 4 == 1 {
-            assert!(events[0].starts_with("Closed(Malformed"), "{events:?}");
-        } else {
-            assert_eq!(events, [format!("Closed({reason:?})")]);
-        }
-        assert!(server.is_closed());
-        assert_eq!(sent(&mut server), b"");
-    }
-}
-
-// "double_connect"
-#[test]
-fn a_second_connect_closes() {
-    let mut server = waiting();
-    let events = serve(&mut server, &[CONNECT, CONNECT].concat(), T0);
-    assert_eq!(
-        events[1..],
-        [format!("Closed({:?})", CloseReason::Violation(Violation::SecondConnect))]
-    );
-    assert_eq!(sent(&mut server), [0x20, 2, 0, 0], "one CONNACK");
-}
-
-// "pipelined_after_bad_auth": what follows a refused CONNECT is never processed [MQTT-3.1.4-5].
-#[test]
-fn nothing_after_a_refusal_is_processed() {
-    let mut server = waiting();
-    let bytes = [CONNECT, &[0x30, 4, 0, 1, b't', b'x']].concat();
-    let mut input = &bytes[..];
-    assert!(
-        matches!(server.handle_bytes(&mut input, T0), Some(ServerEvent::Connect(c)) if c.client_id == "d")
-    );
-    assert!(server.handle_bytes(&mut input, T0).is_none(), "not before the policy has answered");
-    server.refuse(ConnectRefusal::NotAuthorized);
-    assert!(server.handle_bytes(&mut input, T0).is_none());
-    assert!(matches!(
-        server.poll_event(),
-        Some(ServerEvent::Closed(CloseReason::Refused(ConnectRefusal::NotAuthorized)))
-    ));
-    assert_eq!(sent(&mut server), [0x20, 2, 0, 5]);
-    assert!(server.is_closed());
-}
-
-// "half_connect_then_silence", "trickle_connect"
-#[test]
-fn connect_has_a_deadline_however_it_trickles() {
-    let mut server = waiting();
-    serve(&mut server, &CONNECT[..5], T0);
-    assert_eq!(server.poll_timeout(), Some(after(30_000)));
-    server.handle_timeout(after(30_000));
-    assert!(matches!(
-        server.poll_event(),
-        Some(ServerEvent::Closed(CloseReason::HandshakeTimeout(PacketType::Connect)))
-    ));
-
-    let mut server = waiting();
-    let mut events = Vec::new();
-    for (index, byte) in CONNECT.iter().enumerate() {
-        let now = after(100 * index as u64);
-        server.handle_timeout(now);
-        events.extend(serve(&mut server, &[*byte], now));
-    }
-    assert_eq!(events.len(), 1);
-    assert_eq!(sent(&mut server), [0x20, 2, 0, 0]);
-}
-
 // [MQTT-3.1.2-2] and [MQTT-3.1.3-8]: refused with a CONNACK, not as malformed.
 #[test]
 fn foreign_levels_and_empty_ids_are_answered() {
@@ -158,7 +80,7 @@ fn foreign_levels_and_empty_ids_are_answered() {
     }
 }
 
-// "keepalive_expiry": one and a half times the interval, measured from the last packet.
+// One and a half times the interval, measured from the last packet.
 #[test]
 fn silence_ends_at_one_and_a_half_keep_alives() {
     let mut server = connected();
@@ -298,7 +220,7 @@ fn a_clean_session_is_never_present() {
     assert_eq!(sent(&mut server), [0x20, 2, 0, 0]);
 }
 
-// "many_qos2_same_pid", and many different ones: bounded, and told once.
+// One identifier or many different ones: bounded, and told once.
 #[test]
 fn unreleased_messages_are_bounded() {
     let mut server = connected();
@@ -325,7 +247,6 @@ fn messages_to_the_client_complete_with_their_handle() {
     assert_eq!(server.publish(topic, b"x", QoS::AtMostOnce, false).unwrap(), None);
 }
 
-// "eof_inside_packet"
 #[test]
 fn endings_are_told_apart() {
     let ends = |bytes: &[u8]| {

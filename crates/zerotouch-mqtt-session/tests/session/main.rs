@@ -3,5 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::doc_markdown, reason = "QoS is a word of the standard, not a name in code")]
 
+mod broker;
 mod client;
 mod connection;
+mod sequences;
+mod support;
