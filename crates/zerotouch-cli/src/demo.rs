@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use zerotouch_credentials::SymmetricKey;
 use zerotouch_device::{Attestation, Config};
@@ -29,45 +29,41 @@ const EMULATOR_DIR: &str = ".emulator";
 pub(crate) async fn run(arguments: Demo) -> Result<(), CliError> {
     let title = "zerotouch: from a bootstrap key to telemetry over an issued certificate";
     let mut timeline = Timeline::new(arguments.output, title);
-    let outcome = tokio::select! {
-        outcome = journey(&arguments, &mut timeline) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
-    };
-    match outcome {
-        Ok(totals) => {
-            timeline.finish(Ok(totals));
-            Ok(())
-        }
-        Err(error) => {
-            timeline.finish(Err(&error));
-            Err(error)
-        }
-    }
+    let outcome = in_state_dir(&arguments, &mut timeline).await;
+    timeline.finish(outcome.as_ref());
+    outcome.map(drop)
 }
 
-async fn journey(arguments: &Demo, timeline: &mut Timeline) -> Result<serde_json::Value, CliError> {
+async fn in_state_dir(arguments: &Demo, timeline: &mut Timeline) -> Result<Value, CliError> {
     let registration_id = RegistrationId::new(&arguments.registration_id)?;
+    let state = State::new(arguments.state_dir.clone())?;
+    let outcome = tokio::select! {
+        outcome = journey(arguments, &registration_id, state.path(), timeline) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+    };
+    if outcome.is_err() {
+        leave_nothing_half_done(state.path(), &registration_id);
+    }
+    outcome
+}
+
+async fn journey(
+    arguments: &Demo,
+    registration_id: &RegistrationId,
+    state: &Path,
+    timeline: &mut Timeline,
+) -> Result<Value, CliError> {
     let given_key = arguments.symmetric_key.as_ref().map(SecretReference::read_key).transpose()?;
     let ca_file = arguments.ca_file.as_deref().map(read_ca_file).transpose()?;
-    let state = State::new(arguments.state_dir.clone())?;
     // Opened first: a directory that cannot be written is known before anybody is asked for anything.
-    let mut store = FileStore::open(state.path(), registration_id.as_str())?;
+    let mut store = FileStore::open(state, registration_id.as_str())?;
     if let Some(active) = store.load()?.active {
         found(&active, timeline);
     }
 
-    let service = Service::new(arguments, state.path(), timeline)?;
-    let id_scope = IdScope::new(&service.id_scope)?;
-    let key = service.device_key(given_key, arguments.compute_key, &registration_id, timeline)?;
-    let mut config = Config::new(id_scope, registration_id.clone(), Attestation::SymmetricKey(key));
-    config.provisioning_host.clone_from(&service.host);
-    config.provisioning_port = service.port;
-    config.hub.port = service.port;
-    if service.emulator.is_some() {
-        config.hub.hosts.allow(&service.host);
-    }
-    config.key_algorithm = arguments.key_algorithm.into();
-    config.retry.max_attempts = Some(NonZeroU32::MIN);
+    let service = Service::new(arguments, state, timeline)?;
+    let key = service.device_key(given_key, arguments.compute_key, registration_id, timeline)?;
+    let config = service.config(registration_id, key, arguments)?;
     let roots = ca_file.or(service.roots).unwrap_or(Roots::Platform);
 
     let device = Device::builder(config).roots(roots).spawn(store)?;
@@ -75,14 +71,9 @@ async fn journey(arguments: &Demo, timeline: &mut Timeline) -> Result<serde_json
     let walked = walk(&mut journey, arguments.messages).await;
     // Whatever happened, the store is free again after this.
     journey.release().await;
-    let provisioned = match walked {
-        Ok(provisioned) => provisioned,
-        Err(error) => {
-            leave_nothing_half_done(state.path(), &registration_id);
-            return Err(error);
-        }
-    };
+    let provisioned = walked?;
     confirm(service.emulator.as_ref(), arguments.messages, timeline)?;
+
     let way = if provisioned { "provisioned" } else { "provisioning skipped" };
     let place = match &arguments.state_dir {
         Some(directory) => {
@@ -91,11 +82,10 @@ async fn journey(arguments: &Demo, timeline: &mut Timeline) -> Result<serde_json
         None => String::new(),
     };
     let messages = arguments.messages;
-    let summary = format!("{way}, {messages} messages acknowledged, certificate renewed{place}");
     Ok(json!({
-        "summary": summary,
+        "summary": format!("{way}, {messages} messages acknowledged, certificate renewed{place}"),
         "provisioned": provisioned,
-        "telemetryAcknowledged": arguments.messages,
+        "telemetryAcknowledged": messages,
         "renewals": 1,
     }))
 }
@@ -222,6 +212,27 @@ impl Service {
             roots: Some(Roots::Pem(emulator.ca_pem().into())),
             emulator: Some(emulator),
         })
+    }
+
+    /// A device of this service, which gives up at the first failure: somebody is watching.
+    fn config(
+        &self,
+        registration_id: &RegistrationId,
+        key: SymmetricKey,
+        arguments: &Demo,
+    ) -> Result<Config, CliError> {
+        let id_scope = IdScope::new(&self.id_scope)?;
+        let attestation = Attestation::SymmetricKey(key);
+        let mut config = Config::new(id_scope, registration_id.clone(), attestation);
+        config.provisioning_host.clone_from(&self.host);
+        config.provisioning_port = self.port;
+        config.hub.port = self.port;
+        if self.emulator.is_some() {
+            config.hub.hosts.allow(&self.host);
+        }
+        config.key_algorithm = arguments.key_algorithm.into();
+        config.retry.max_attempts = Some(NonZeroU32::MIN);
+        Ok(config)
     }
 
     /// The key given, or derived from the emulator's group's.

@@ -58,7 +58,7 @@ impl Timeline {
     }
 
     /// The end: totals, or why there are none.
-    pub(crate) fn finish(self, outcome: Result<Value, &CliError>) {
+    pub(crate) fn finish(self, outcome: Result<&Value, &CliError>) {
         let total = self.began.elapsed();
         if self.output == Output::Text {
             if let Ok(totals) = outcome {
@@ -74,7 +74,7 @@ impl Timeline {
             "totalMs": millis(total),
         });
         match outcome {
-            Ok(totals) => document["totals"] = totals,
+            Ok(totals) => document["totals"] = totals.clone(),
             Err(error) => {
                 let (service_code, tracking_id) = error.service();
                 document["error"] = json!({

@@ -11,7 +11,11 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 fn zerotouch(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zerotouch")).args(arguments).stdin(Stdio::null()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_zerotouch"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -23,7 +27,8 @@ fn failed(state: &Path, id: &str, arguments: &[&str]) -> (i32, String, Vec<PathB
     let directory = state.to_str().unwrap();
     let common = ["demo", "--state-dir", directory, "--registration-id", id];
     let output = zerotouch(&[&common[..], arguments].concat());
-    let files = std::fs::read_dir(state.join(id)).map(|entries| entries.map(|entry| entry.unwrap().path()).collect());
+    let files = std::fs::read_dir(state.join(id))
+        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect());
     let stdout = text(&output.stdout);
     assert!(!stdout.contains("done in"), "{stdout}");
     (output.status.code().unwrap(), text(&output.stderr), files.unwrap_or_default())
@@ -42,25 +47,48 @@ fn the_whole_way_and_once_more_from_what_was_kept() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().to_str().unwrap();
     let run = || {
-        let output = zerotouch(&["demo", "--state-dir", state, "--messages", "3", "--output", "json"]);
+        let output =
+            zerotouch(&["demo", "--state-dir", state, "--messages", "3", "--output", "json"]);
         assert!(output.status.success(), "{}", text(&output.stderr));
         let document: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!((&document["schemaVersion"], &document["ok"]), (&1.into(), &true.into()));
         let steps = document["steps"].as_array().unwrap().clone();
-        let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap().to_owned()).collect();
+        let names: Vec<_> =
+            steps.iter().map(|step| step["step"].as_str().unwrap().to_owned()).collect();
         (document, steps, names)
     };
 
     let (document, steps, names) = run();
-    assert_eq!(names, [
-        "emulator", "device key", "key pair", "dps", "assigned", "certificate", "hub", "activated", "telemetry",
-        "key pair", "renewal", "accepted", "certificate", "hub", "activated", "disconnected", "confirmed",
-    ]);
+    assert_eq!(
+        names,
+        [
+            "emulator",
+            "device key",
+            "key pair",
+            "dps",
+            "assigned",
+            "certificate",
+            "hub",
+            "activated",
+            "telemetry",
+            "key pair",
+            "renewal",
+            "accepted",
+            "certificate",
+            "hub",
+            "activated",
+            "disconnected",
+            "confirmed",
+        ]
+    );
     assert_eq!(document["totals"]["provisioned"], true);
     let first = &steps[5]["proved"];
     assert_eq!(first["thumbprint"].as_str().unwrap().len(), 64);
     assert_eq!(first["chainLength"], 3);
-    assert_eq!(first["thumbprint"], steps[6]["proved"]["thumbprint"], "the hub saw what was issued");
+    assert_eq!(
+        first["thumbprint"], steps[6]["proved"]["thumbprint"],
+        "the hub saw what was issued"
+    );
     assert_ne!(first["thumbprint"], steps[12]["proved"]["thumbprint"]);
     assert_eq!(steps[16]["proved"]["arrived"], 3);
 
@@ -88,7 +116,8 @@ fn refusals_name_the_cause_and_leave_nothing() {
     let state = directory.path().join("state");
     let wrong = key_file(directory.path());
 
-    let (code, words, files) = failed(&state, "pump", &["--symmetric-key", &wrong, "--compute-key"]);
+    let (code, words, files) =
+        failed(&state, "pump", &["--symmetric-key", &wrong, "--compute-key"]);
     assert_eq!(code, 4, "{words}");
     assert!(words.contains("401002") && words.contains("tracking id"), "{words}");
     assert!(words.contains("help: the key does not fit the enrolment"), "{words}");
@@ -101,7 +130,10 @@ fn refusals_name_the_cause_and_leave_nothing() {
 
     let (code, words, files) = failed(&state, "disabled-device", &[]);
     assert_eq!(code, 3, "{words}");
-    assert!(words.contains("the enrolment is disabled") && words.contains("help: enable"), "{words}");
+    assert!(
+        words.contains("the enrolment is disabled") && words.contains("help: enable"),
+        "{words}"
+    );
     assert_eq!(files.len(), 0);
 
     let (code, words, files) = failed(&state, "pump", &["--id-scope", "0neWRONG"]);
@@ -120,7 +152,10 @@ fn a_server_of_another_authority_is_not_talked_to() {
     emulator.write_ca_certificate(&other).unwrap();
     let (code, words, files) = failed(&state, "pump", &["--ca-file", other.to_str().unwrap()]);
     assert_eq!(code, 5, "{words}");
-    assert!(words.contains("does not chain to a trusted root") && words.contains("--ca-file"), "{words}");
+    assert!(
+        words.contains("does not chain to a trusted root") && words.contains("--ca-file"),
+        "{words}"
+    );
     assert_eq!(files.len(), 0);
 }
 

@@ -206,7 +206,10 @@ fn server_certificate(error: &CertificateError) -> TlsFailure {
         Duration::from_secs(later.as_secs().saturating_sub(earlier.as_secs()))
     };
     match error {
-        CertificateError::UnknownIssuer => TlsFailure::ServerUntrusted,
+        // A bad signature is what a root of the right name and the wrong key leads to.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            TlsFailure::ServerUntrusted
+        }
         CertificateError::Expired => TlsFailure::ServerCertificateExpired { ago: None },
         CertificateError::ExpiredContext { time, not_after } => {
             TlsFailure::ServerCertificateExpired { ago: Some(between(*time, *not_after)) }
