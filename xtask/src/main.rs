@@ -1,6 +1,7 @@
 //! What the project asks of itself. `cargo xtask test` is what must pass; the other commands are its
 //! parts, and what takes longer.
 
+mod conformance;
 mod fuzz;
 mod interop;
 mod layers;
@@ -28,6 +29,8 @@ enum Command {
     Layers,
     /// Link the no_std crates into a program without std
     NoStd,
+    /// Run the tests of the MQTT standard's statements and print statement, result, tests
+    Conformance,
     /// Run the real clients against the emulator
     Interop,
     /// Run every fuzz target
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Layers => layers::check(),
         Command::NoStd => no_std(),
+        Command::Conformance => conformance::run(),
         Command::Interop => interop::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Bench { check } => bench(check),

@@ -5,6 +5,7 @@
 
 mod broker;
 mod client;
+mod conformance;
 mod connection;
 mod sequences;
 mod support;
