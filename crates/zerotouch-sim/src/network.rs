@@ -144,11 +144,11 @@ impl Network {
             .map(|(id, _)| *id)
     }
 
-    pub(crate) fn to_cloud(&mut self, link: LinkId, bytes: &[u8], now: Instant) {
+    pub(crate) fn send_to_cloud(&mut self, link: LinkId, bytes: &[u8], now: Instant) {
         self.send(link, bytes, now, |link| &mut link.to_cloud, Delivery::ToCloud);
     }
 
-    pub(crate) fn to_device(&mut self, link: LinkId, bytes: &[u8], now: Instant) {
+    pub(crate) fn send_to_device(&mut self, link: LinkId, bytes: &[u8], now: Instant) {
         self.send(link, bytes, now, |link| &mut link.to_device, Delivery::ToDevice);
     }
 

@@ -271,7 +271,7 @@ impl World {
                     self.network.dial(device, dial.connection, chain, self.now);
                 }
                 Some(Action::HangUp(connection)) => {
-                    self.network.hang_up(device, connection, self.now)
+                    self.network.hang_up(device, connection, self.now);
                 }
                 Some(Action::Store(change)) => {
                     let result = if self.network.store_fails() {
@@ -287,7 +287,7 @@ impl World {
                     let Some(link) = self.network.link_of(device, connection) else { return };
                     let Some(bytes) = node.device.poll_transmit() else { return };
                     let length = bytes.len();
-                    self.network.to_cloud(link, bytes, self.now);
+                    self.network.send_to_cloud(link, bytes, self.now);
                     node.device.handle_transmitted(length, now);
                 }
             }
@@ -298,10 +298,10 @@ impl World {
         while let Some(action) = self.cloud.poll_action() {
             match action {
                 cloud::Action::Transmit { connection, bytes } => {
-                    self.network.to_device(LinkId(connection.0), &bytes, self.now);
+                    self.network.send_to_device(LinkId(connection.0), &bytes, self.now);
                 }
                 cloud::Action::Close { connection } => {
-                    self.network.close(LinkId(connection.0), self.now)
+                    self.network.close(LinkId(connection.0), self.now);
                 }
             }
         }
