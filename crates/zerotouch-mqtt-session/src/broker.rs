@@ -144,7 +144,7 @@ pub(crate) struct Delivery {
 impl Deliveries {
     /// A message for a session, behind those that were there before. `retain` tells the client that it
     /// was retained before its subscription. A session that is over gets nothing; one whose client is
-    /// away keeps what has `QoS` 1 or 2.
+    /// away keeps what has QoS 1 or 2.
     pub fn deliver(&mut self, to: SessionId, message: &Message, qos: QoS, retain: bool) {
         self.0.push_back(Delivery { to, message: message.clone(), qos, retain });
     }

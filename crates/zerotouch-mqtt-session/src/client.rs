@@ -88,7 +88,7 @@ impl Client {
         }
     }
 
-    /// Publishes. `None` for `QoS` 0, which nothing completes.
+    /// Publishes. `None` for QoS 0, which nothing completes.
     pub fn publish(
         &mut self,
         topic: TopicName<'_>,

@@ -35,7 +35,7 @@ pub struct ServerConfig {
     pub max_packet_size: u32,
     /// How many messages to the client may await acknowledgement; default 64.
     pub max_in_flight: u16,
-    /// How many received `QoS` 2 messages may await release, and how many of `QoS` 1 or 2 the policy's
+    /// How many received QoS 2 messages may await release, and how many of QoS 1 or 2 the policy's
     /// acknowledgement; default 64.
     pub max_unreleased: u16,
     /// How many bytes may wait for the transport before a publish is refused; default 1 MiB.
@@ -64,7 +64,7 @@ pub enum ServerEvent<'a> {
     /// [`ServerConnection::refuse`]. No more input is taken before.
     Connect(Connect<'a>),
     /// A message: answer with [`ServerConnection::acknowledge`] once it is taken, in the order in which
-    /// messages came. `QoS` 2 messages come once however often they are sent.
+    /// messages came. QoS 2 messages come once however often they are sent.
     Publish(Publish<'a>),
     /// Filters: answer with [`ServerConnection::suback`].
     Subscribe(Subscribe<'a>),
@@ -219,7 +219,7 @@ impl ServerConnection {
         }
     }
 
-    /// The policy has taken the message: PUBACK or, for `QoS` 2, PUBREC. Nothing happens if no message
+    /// The policy has taken the message: PUBACK or, for QoS 2, PUBREC. Nothing happens if no message
     /// of that identifier awaits it.
     pub fn acknowledge(&mut self, id: PacketIdentifier) {
         if let Some(answer) = self.core.incoming.take(id) {
@@ -239,7 +239,7 @@ impl ServerConnection {
         self.core.answer(Packet::UnsubAck(id));
     }
 
-    /// Sends a message to the client. `None` for `QoS` 0, which nothing completes.
+    /// Sends a message to the client. `None` for QoS 0, which nothing completes.
     pub fn publish(
         &mut self,
         topic: TopicName<'_>,

@@ -78,7 +78,42 @@ fn following(number: u16) -> Option<PacketIdentifier> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        // Wherever in the circle, and whatever is in use: never twice, and always the nearest.
+        #[test]
+        fn what_is_in_use_is_not_handed_out(
+            last in prop_oneof![0..10_u16, 65_520..=u16::MAX, any::<u16>()],
+            steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..200),
+        ) {
+            let mut identifiers = Identifiers { used: IdentifierSet::default(), last };
+            let (mut model, mut last) = (BTreeSet::new(), last);
+            for (take, which) in steps {
+                if take || model.is_empty() {
+                    let id = identifiers.take().unwrap();
+                    loop {
+                        last = last.checked_add(1).unwrap_or(1);
+                        if !model.contains(&last) {
+                            break;
+                        }
+                    }
+                    prop_assert_eq!(id.get(), last);
+                    model.insert(last);
+                } else {
+                    let used: Vec<_> = model.iter().copied().collect();
+                    let number = *which.get(&used);
+                    model.remove(&number);
+                    identifiers.free(PacketIdentifier::new(number).unwrap());
+                }
+            }
+        }
+    }
 
     // The wrap from 65,535 to 1 happens once in a long life: it has to be right the first time.
     #[test]

@@ -1,6 +1,6 @@
 //! Receiving with acknowledgement: what has been passed on, and what is still owed for it.
 //!
-//! | `QoS` 2 message | input | next |
+//! | QoS 2 message | input | next |
 //! |---|---|---|
 //! | new | PUBLISH | owed: passed on, PUBREC is due once it is taken |
 //! | owed | taken | unreleased, PUBREC is sent |
@@ -31,7 +31,7 @@ pub(crate) enum Received {
 pub(crate) struct Incoming {
     /// Passed on and not yet taken, in the order they came.
     owed: VecDeque<(PacketIdentifier, QoS)>,
-    /// `QoS` 2 messages that PUBREC has promised to know again until PUBREL.
+    /// QoS 2 messages that PUBREC has promised to know again until PUBREL.
     unreleased: IdentifierSet,
     limit: u16,
 }
@@ -48,11 +48,10 @@ impl Incoming {
     /// Keeps what another connection of the same session has received, under this one's limit.
     pub(crate) fn adopt(&mut self, mut session: Self) {
         session.limit = self.limit;
-        session.forget_owed();
         *self = session;
     }
 
-    /// A message arrived. `QoS` 2 messages are passed on once [MQTT-4.3.3-2], `QoS` 1 messages each
+    /// A message arrived. QoS 2 messages are passed on once [MQTT-4.3.3-2], QoS 1 messages each
     /// time [MQTT-4.3.2-2].
     pub(crate) fn receive(&mut self, delivery: Delivery) -> Result<Received, Violation> {
         let Some(id) = delivery.packet_identifier() else { return Ok(Received::New) };

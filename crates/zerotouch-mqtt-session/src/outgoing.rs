@@ -18,7 +18,7 @@ use zerotouch_mqtt_codec::{
 use crate::identifiers::Identifiers;
 use crate::outbox::Outbox;
 
-/// Names a message published with `QoS` 1 or 2 until it is acknowledged or lost.
+/// Names a message published with QoS 1 or 2 until it is acknowledged or lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishHandle(u64);
 
@@ -76,7 +76,7 @@ struct Message {
 pub(crate) enum Acknowledged {
     /// The message has arrived.
     Complete(PublishHandle),
-    /// The first half of `QoS` 2: PUBREL is due.
+    /// The first half of QoS 2: PUBREL is due.
     Release,
     /// No message awaits it: ignored and counted.
     Stray,

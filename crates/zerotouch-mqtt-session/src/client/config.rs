@@ -9,7 +9,7 @@ pub struct ClientConfig {
     pub max_packet_size: u32,
     /// How many messages may await acknowledgement; default 64.
     pub max_in_flight: u16,
-    /// How many received `QoS` 2 messages may await release; default 64.
+    /// How many received QoS 2 messages may await release; default 64.
     pub max_unreleased: u16,
     /// How many subscribe and unsubscribe requests may await their answer; default 16.
     pub max_pending_subscriptions: usize,

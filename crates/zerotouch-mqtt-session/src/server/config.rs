@@ -15,7 +15,7 @@ pub struct ServerLimits {
     /// How many sessions may exist, connected or not; a client that needs one more gets CONNACK 3;
     /// default 10,000.
     pub max_sessions: usize,
-    /// How many messages may wait for a client, beside those in flight. A message with `QoS` 1 or 2
+    /// How many messages may wait for a client, beside those in flight. A message with QoS 1 or 2
     /// beyond it ends the session; default 10,000.
     pub max_queued: usize,
     /// How many bytes of topic and payload may wait for a client; likewise; default 16 MiB.

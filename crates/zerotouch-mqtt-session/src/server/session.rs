@@ -63,7 +63,7 @@ impl Queue {
         unsendable
     }
 
-    /// The client is away: only what has `QoS` 1 or 2 waits for it (section 3.1.2.4).
+    /// The client is away: only what has QoS 1 or 2 waits for it (section 3.1.2.4).
     pub(super) fn drop_at_most_once(&mut self) {
         self.messages.retain(|delivery| delivery.qos != QoS::AtMostOnce);
         self.bytes = self.messages.iter().map(|delivery| delivery.message.size()).sum();

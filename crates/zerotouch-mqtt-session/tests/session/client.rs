@@ -329,3 +329,22 @@ fn requests_and_messages_share_the_identifiers() {
         "UNSUBACK does not answer SUBSCRIBE"
     );
 }
+
+// What a connection took with it must not stay in use: after some of them nothing could be sent.
+#[test]
+fn lost_messages_and_requests_give_their_identifiers_back() {
+    let config = ClientConfig { max_in_flight: u16::MAX, ..ClientConfig::default() };
+    let mut client = connecting(true, config);
+    for _ in 0..2 {
+        receive(&mut client, &CONNACK);
+        client.subscribe(&[(TopicFilter::new("f").unwrap(), QoS::AtMostOnce)], T0).unwrap();
+        for _ in 2..=u16::MAX {
+            publish(&mut client, "", QoS::AtLeastOnce).unwrap();
+            sent(&mut client);
+        }
+        assert!(publish(&mut client, "", QoS::AtLeastOnce).is_err(), "all are in use");
+        client.handle_closed();
+        assert_eq!(drained(&mut client).len(), 65_536);
+        connect(&mut client, true);
+    }
+}
