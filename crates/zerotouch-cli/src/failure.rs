@@ -177,7 +177,9 @@ fn failure_code(failure: &Failure) -> u8 {
         Failure::HubNotAllowed { .. }
         | Failure::UnsupportedProfile { .. }
         | Failure::ClockUnset => exit::ACTION_NEEDED,
-        Failure::Chain(_) | Failure::Key(_) | Failure::Request(_) => exit::CERTIFICATE,
+        Failure::Chain(_) | Failure::Possession(_) | Failure::Key(_) | Failure::Request(_) => {
+            exit::CERTIFICATE
+        }
         Failure::Store(_) => exit::STORAGE,
         _ => exit::NETWORK,
     }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use thiserror::Error;
-use zerotouch_credentials::{ChainError, PrivateKeyError, RequestError};
+use zerotouch_credentials::{ChainError, PrivateKeyError, RequestError, SignatureError};
 use zerotouch_dps::RegistrationError;
 use zerotouch_hub::RenewalError;
 use zerotouch_mqtt_codec::ConnectRefusal;
@@ -123,6 +123,9 @@ pub enum Failure {
     /// The issued chain is not acceptable.
     #[error("the issued certificate chain was rejected: {0}")]
     Chain(#[from] ChainError),
+    /// The pending key, used once, does not fit the certificate issued for it.
+    #[error("the key does not fit the certificate issued for it: {0}")]
+    Possession(#[from] SignatureError),
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] PrivateKeyError),
@@ -181,6 +184,7 @@ impl Failure {
             | Self::SubscriptionRefused { .. }
             | Self::SubscriptionTimeout { .. }
             | Self::Chain(_)
+            | Self::Possession(_)
             | Self::Key(_)
             | Self::Store(_)
             | Self::ClockUnset => Retryable,
@@ -217,8 +221,93 @@ impl RenewalFailure {
                 (400..500).contains(status) && !matches!(status, 409 | 429)
             }
             Self::Hub(RenewalError::TooLarge { .. } | RenewalError::Unreadable { .. })
-            | Self::Device(Failure::Chain(_)) => true,
+            | Self::Device(Failure::Chain(_) | Failure::Possession(_)) => true,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::boxed::Box;
+    use zerotouch_wire::ServiceError;
+
+    fn refused(status: u16) -> Failure {
+        let error = Box::new(ServiceError::default());
+        RegistrationError::Refused { status, error, retry_after: None }.into()
+    }
+
+    // The classes of the failure table, by the numbers of its rows. A class decides where the next
+    // attempt goes and how soon, so each is written down here a second time, on purpose.
+    #[test]
+    fn each_failure_has_its_class() {
+        use FailureClass::{IdentityTerminal, Retryable, Terminal};
+        use TransportFailureKind as Kind;
+        let transport = |kind| Failure::from(TransportFailure::new(kind, "x"));
+        let mqtt = |refusal| Failure::from(CloseReason::Refused(refusal));
+        let rows = [
+            ("1 unreachable", transport(Kind::Unreachable), Retryable),
+            ("1 broken", transport(Kind::Broken), Retryable),
+            ("3 server dates", transport(Kind::ServerCertificateDates), Terminal),
+            ("5 other TLS", transport(Kind::Tls), Retryable),
+            ("6 untrusted", transport(Kind::ServerUntrusted), Terminal),
+            ("6 wrong name", transport(Kind::WrongHostName), Terminal),
+            ("7 our certificate", transport(Kind::ClientCertificateRefused), IdentityTerminal),
+            ("9 version", mqtt(ConnectRefusal::UnacceptableProtocolVersion), Terminal),
+            ("10 identifier", mqtt(ConnectRefusal::IdentifierRejected), IdentityTerminal),
+            ("10 password", mqtt(ConnectRefusal::BadUserNameOrPassword), IdentityTerminal),
+            ("10 authorisation", mqtt(ConnectRefusal::NotAuthorized), IdentityTerminal),
+            ("11 unavailable", mqtt(ConnectRefusal::ServerUnavailable), Retryable),
+            (
+                "12 no CONNACK",
+                CloseReason::HandshakeTimeout(zerotouch_mqtt_codec::PacketType::ConnAck).into(),
+                Retryable,
+            ),
+            ("14 disabled", RegistrationError::Disabled.into(), Retryable),
+            ("14 failed", RegistrationError::Failed { error: Box::default() }.into(), Retryable),
+            ("15 unauthorised", refused(401), IdentityTerminal),
+            ("15 bad request", refused(400), Terminal),
+            ("16 incomplete", RegistrationError::Incomplete { missing: "hub" }.into(), Retryable),
+            (
+                "17 unreadable",
+                RegistrationError::Unreadable { status: 200, excerpt: String::new() }.into(),
+                Retryable,
+            ),
+            (
+                "18 refused subscription",
+                Failure::SubscriptionRefused { filter: String::new() },
+                Retryable,
+            ),
+            ("20 no chain", RegistrationError::ChainMissing.into(), Retryable),
+            ("22 profile", Failure::UnsupportedProfile { profile: "x".into() }, Terminal),
+            (
+                "27 no SUBACK",
+                Failure::SubscriptionTimeout { filter: String::new(), after: Duration::ZERO },
+                Retryable,
+            ),
+            ("29 keep-alive", CloseReason::KeepAliveTimeout.into(), Retryable),
+            ("hub off the list", Failure::HubNotAllowed { host: "x".into() }, Terminal),
+        ];
+        for (row, failure, class) in rows {
+            assert_eq!(failure.class(), class, "{row}");
+        }
+    }
+
+    // A request that was refused for what it is must not be made again with the same key; one that
+    // came at the wrong time may.
+    #[test]
+    fn only_a_request_refused_for_itself_spends_its_key() {
+        let renewal = |status| {
+            let error = Box::new(ServiceError::default());
+            RenewalFailure::from(RenewalError::Refused { status, error, retry_after: None })
+        };
+        for (status, spends) in
+            [(400, true), (412, true), (409, false), (429, false), (500, false), (503, false)]
+        {
+            assert_eq!(renewal(status).spends_the_key(), spends, "{status}");
+        }
+        let timed_out = RenewalError::TimedOut { what: "answer", after: Duration::ZERO };
+        assert!(!RenewalFailure::from(timed_out).spends_the_key());
     }
 }

@@ -6,7 +6,7 @@ use core::mem;
 
 use rand_core::CryptoRng;
 use zerotouch_credentials::{
-    CertificateChain, CertificateRequest, ChainPolicy, PrivateKey, Signer,
+    CertificateChain, CertificateRequest, ChainError, ChainPolicy, PrivateKey, Signer,
 };
 use zerotouch_dps::{Assignment, ConnectionProfile, Registered};
 use zerotouch_hub::{Renewal, RequestId};
@@ -206,25 +206,23 @@ impl<R: CryptoRng> Device<R> {
         Ok(())
     }
 
-    /// Is the chain for the pending key, for this device, valid, and new?
+    /// Is the chain for the pending key, for this device, valid, and new? And does the key, used
+    /// once, fit it?
     fn accept(
         &self,
         issued: &[String],
         device_id: &str,
         now: Now,
     ) -> Result<CertificateChain, Failure> {
-        let public_key = self
-            .identity
-            .pending
-            .as_ref()
-            .map(|pending| pending.key.public_key())
-            .unwrap_or_default();
+        let pending = self.identity.pending.as_ref().ok_or(ChainError::KeyMismatch)?;
         let policy = ChainPolicy {
             now: now.wall,
             current: self.identity.active.as_ref().map(|active| active.chain.leaf()),
-            ..ChainPolicy::new(public_key, device_id)
+            ..ChainPolicy::new(pending.key.public_key(), device_id)
         };
-        Ok(CertificateChain::accept(issued, &policy)?)
+        let chain = CertificateChain::accept(issued, &policy)?;
+        chain.prove_possession(&*pending.key)?;
+        Ok(chain)
     }
 
     pub(super) fn after_hub(&mut self, step: HubStep, now: Now) {

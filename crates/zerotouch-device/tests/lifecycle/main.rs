@@ -1,0 +1,402 @@
+//! The lifecycle engine against the emulated cloud, in virtual time: each test holds back or changes
+//! one thing that the canonical life takes for granted.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod bench;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bench::{Bench, ID, fixture};
+use zerotouch_device::{
+    Credential, Event, Failure, FailureClass, HubHosts, RenewError, Scope, SendError, State,
+    TransportFailure, TransportFailureKind as Kind,
+};
+use zerotouch_emulator::cloud::{CredentialPolicy, Fixture};
+use zerotouch_hub::Telemetry;
+use zerotouch_store::{Change, Identity};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The last failed attempt: where, with what, what it means.
+fn last_failure(bench: &Bench) -> (Scope, Credential, FailureClass, Failure, Option<Duration>) {
+    let found = bench.events.iter().rev().find_map(|event| match event {
+        Event::AttemptFailed { scope, credential, failure, class, retry_in } => {
+            Some((*scope, *credential, *class, failure.clone(), *retry_in))
+        }
+        _ => None,
+    });
+    found.unwrap_or_else(|| panic!("no attempt failed: {:#?}", bench.events))
+}
+
+fn count(bench: &Bench, wanted: impl Fn(&Event) -> bool) -> usize {
+    bench.events.iter().filter(|event| wanted(event)).count()
+}
+
+// The order of things: the key is durable before anything leaves, chain and assignment before the hub
+// is dialled, and the generation is active only after the hub has said yes.
+#[test]
+fn each_step_waits_for_the_store() {
+    let bench = Bench::connected();
+    assert_eq!(bench.changes, ["begin", "stage", "activate"]);
+    let hosts: Vec<_> =
+        bench.dials.iter().map(|dial| (dial.host.as_str(), dial.identity.is_some())).collect();
+    assert_eq!(hosts, [("global.azure-devices-provisioning.net", false), ("localhost", true)]);
+    let order: Vec<_> = bench
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::KeyCreated { .. } => Some("key"),
+            Event::ProvisioningConnected { .. } => Some("dps"),
+            Event::Assigned { .. } => Some("assigned"),
+            Event::CertificateIssued(_) => Some("issued"),
+            Event::Connected { .. } => Some("connected"),
+            Event::Activated { .. } => Some("activated"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, ["key", "dps", "assigned", "issued", "connected", "activated"]);
+}
+
+#[test]
+fn without_a_stored_key_nothing_leaves() {
+    let mut bench = Bench::new();
+    bench.store_fails = Box::new(|change| matches!(change, Change::Begin { .. }));
+    bench.start();
+    assert!(bench.dials.is_empty());
+    let (scope, _, class, failure, retry_in) = last_failure(&bench);
+    assert_eq!((scope, class), (Scope::Dps, FailureClass::Retryable));
+    assert!(matches!(failure, Failure::Store(_)), "{failure}");
+    assert!(retry_in.unwrap() <= Duration::from_secs(1));
+    bench.store_fails = Box::new(|_| false);
+    bench.run_until(|bench| bench.device.state() == State::Connected);
+}
+
+// Row 21: nothing is half stored, and the same key is used for the next try (C6).
+#[test]
+fn a_chain_that_cannot_be_stored_fails_the_registration() {
+    let mut bench = Bench::new();
+    let mut failures = 2;
+    bench.store_fails = Box::new(move |change| {
+        let fails = matches!(change, Change::Stage { .. }) && failures > 0;
+        failures -= i32::from(fails);
+        fails
+    });
+    bench.start();
+    bench.run_until(|bench| bench.device.state() == State::Connected);
+    assert_eq!(bench.changes, ["begin", "stage", "activate"]);
+    assert_eq!(
+        count(&bench, |event| matches!(
+            event,
+            Event::AttemptFailed { failure: Failure::Store(_), .. }
+        )),
+        2
+    );
+}
+
+// The hub has accepted the certificate; a store that does not take note of it is told again next time.
+#[test]
+fn an_activation_that_cannot_be_stored_is_made_up_for() {
+    let mut bench = Bench::new();
+    bench.store_fails = Box::new(|change| matches!(change, Change::Activate));
+    bench.start();
+    bench.run_until(|bench| bench.device.state() == State::Connected);
+    assert!(
+        bench.device.send_telemetry(&Telemetry::new("x"), bench.now).is_ok(),
+        "the session lives"
+    );
+    bench.pump();
+    let mut bench = bench.restart(Duration::from_secs(60));
+    bench.start();
+    bench.run_until(|bench| bench.generation() == 1);
+    assert_eq!(bench.changes, ["activate"]);
+}
+
+// The assignment decides where credentials go.
+#[test]
+fn a_hub_off_the_list_is_never_dialled() {
+    let mut bench = Bench::with(fixture(), Identity::default(), |config| {
+        config.hub.hosts = HubHosts::default();
+    });
+    bench.start();
+    bench.run_until(|bench| matches!(bench.device.state(), State::Waiting { .. }));
+    let (_, _, class, failure, _) = last_failure(&bench);
+    assert_eq!(class, FailureClass::Terminal);
+    assert!(matches!(failure, Failure::HubNotAllowed { host } if host == "localhost"));
+    assert_eq!((bench.dials.len(), &bench.changes[..]), (1, &["begin"][..]));
+}
+
+// Row 20: never to the hub with the bootstrap credential.
+#[test]
+fn without_the_certificate_asked_for_there_is_no_way_on() {
+    let mut fixture = fixture();
+    fixture.enrollment_groups[0].credential_policy = None;
+    let mut bench = Bench::with(fixture, Identity::default(), |_| {});
+    bench.start();
+    bench.run_until(|bench| matches!(bench.device.state(), State::Waiting { .. }));
+    assert!(last_failure(&bench).3.to_string().contains("no certificate was issued"));
+    assert_eq!(bench.dials.len(), 1);
+}
+
+// Rows 10 and 41: issued by an authority that the hub was never told of. The certificate is discarded
+// and the device provisions again, slowly; once somebody has mended it, it comes back by itself.
+#[test]
+fn a_first_certificate_that_the_hub_refuses_is_discarded() {
+    let policy =
+        CredentialPolicy { synchronized: false, ..CredentialPolicy::new(Fixture::DEFAULT_POLICY) };
+    let fixture = Fixture { credential_policies: vec![policy], ..fixture() };
+    let mut bench = Bench::with(fixture, Identity::default(), |_| {});
+    bench.start();
+    bench.run_until(|bench| bench.changes.contains(&"discard staged"));
+    let (scope, credential, class, _, retry_in) = last_failure(&bench);
+    assert_eq!(
+        (scope, credential, class),
+        (Scope::Hub, Credential::Staged, FailureClass::IdentityTerminal)
+    );
+    assert!(retry_in.unwrap() <= Duration::from_secs(300));
+    assert!(bench.device.identity().staged.is_none());
+    bench.cloud.synchronize();
+    bench.run_until(|bench| bench.device.state() == State::Connected && bench.generation() > 0);
+}
+
+// Row 41: a renewed certificate that is refused gives way to the one before, at once.
+#[test]
+fn a_refused_renewal_rolls_back_at_once() {
+    let mut bench = Bench::connected();
+    let first = bench.device.identity().active.as_ref().unwrap().chain.leaf().thumbprint();
+    bench.dial_fails = Box::new(move |dial| {
+        let leaf = dial.identity.as_ref()?.chain.leaf().thumbprint();
+        (leaf != first).then_some(Kind::ClientCertificateRefused)
+    });
+    bench.device.renew(bench.now).unwrap();
+    bench.pump();
+    let before = bench.now.monotonic;
+    bench.run_until(|bench| count(bench, |event| matches!(event, Event::RolledBack { .. })) == 1);
+    assert!(bench.now.monotonic - before < Duration::from_secs(2), "only the hub's own delay");
+    bench.run_until(|bench| bench.device.state() == State::Connected);
+    assert_eq!(bench.generation(), 1);
+    assert_eq!(bench.changes, ["begin", "stage", "activate", "begin", "stage", "discard staged"]);
+}
+
+// A certificate that the hub refuses again and again: the device asks DPS for another.
+#[test]
+fn a_revoked_certificate_leads_back_to_provisioning() {
+    let mut bench = Bench::connected();
+    assert!(bench.cloud.revoke_device(ID, false, bench.now));
+    bench.pump();
+    bench.run_until(|bench| bench.generation() == 2 && bench.device.state() == State::Connected);
+    let refusals = count(&bench, |event| {
+        matches!(
+            event,
+            Event::AttemptFailed { scope: Scope::Hub, class: FailureClass::IdentityTerminal, .. }
+        )
+    });
+    assert_eq!(refusals, 3, "{:#?}", bench.events);
+}
+
+// R6: a year in a box. No attempt with the expired certificate, no error: straight to DPS.
+#[test]
+fn an_expired_identity_provisions_anew() {
+    let mut bench = Bench::connected().restart(31 * DAY);
+    bench.start();
+    assert_eq!(bench.dials.last().unwrap().host, "global.azure-devices-provisioning.net");
+    bench.run_until(|bench| bench.device.state() == State::Connected && bench.generation() == 2);
+    assert_eq!(bench.dials.len(), 2);
+}
+
+#[test]
+fn a_good_identity_goes_straight_to_its_hub() {
+    let mut bench = Bench::connected().restart(DAY);
+    bench.start();
+    bench.run_until(|bench| bench.device.state() == State::Connected);
+    assert_eq!((bench.dials.len(), bench.changes.len()), (1, 0));
+    assert!(matches!(&bench.events[..], [Event::Connected { credential: Credential::Active, .. }]));
+}
+
+// A token needs the time; a device without a clock says so and waits for one.
+#[test]
+fn an_unset_clock_is_said_and_waited_for() {
+    let mut bench = Bench::new();
+    let wall = bench.now.wall.take();
+    bench.start();
+    assert!(matches!(last_failure(&bench).3, Failure::ClockUnset));
+    bench.now.wall = wall;
+    bench.run_until(|bench| bench.device.state() == State::Connected);
+}
+
+// Row 1, and the ladder: attempts spread and slow down, and never stop.
+#[test]
+fn an_unreachable_service_is_tried_for_ever_and_ever_slower() {
+    let mut bench = Bench::new();
+    bench.dial_fails = Box::new(|_| Some(Kind::Unreachable));
+    bench.start();
+    bench.run_until(|bench| bench.dials.len() == 40);
+    let mut top = Duration::from_secs(1);
+    for event in &bench.events {
+        if let Event::AttemptFailed { retry_in, class, .. } = event {
+            assert_eq!(*class, FailureClass::Retryable);
+            assert!(retry_in.unwrap() <= top, "{retry_in:?} above {top:?}");
+            top = (top * 2).min(Duration::from_secs(60));
+        }
+    }
+    bench.dial_fails = Box::new(|_| None);
+    bench.run_until(|bench| bench.device.state() == State::Connected);
+}
+
+#[test]
+fn a_limit_of_attempts_ends_the_device() {
+    let mut bench = Bench::with(fixture(), Identity::default(), |config| {
+        config.retry.max_attempts = Some(NonZeroU32::new(2).unwrap());
+    });
+    bench.dial_fails = Box::new(|_| Some(Kind::ServerUntrusted));
+    bench.start();
+    bench.run_until(|bench| bench.device.state() == State::Stopped);
+    assert_eq!(bench.dials.len(), 2);
+    assert_eq!(last_failure(&bench).4, None, "no further attempt is promised");
+    assert!(matches!(bench.events.last(), Some(Event::Stopped)));
+    assert_eq!(bench.device.poll_timeout(), None);
+}
+
+// C9 and recorded scenarios 019–020: the link drops between 202 and 200.
+#[test]
+fn a_renewal_survives_a_lost_connection() {
+    let mut bench = Bench::connected();
+    bench.device.renew(bench.now).unwrap();
+    bench.pump();
+    assert_eq!(count(&bench, |event| matches!(event, Event::RenewalAccepted { .. })), 1);
+    bench.cut();
+    bench.run_until(|bench| bench.generation() == 2 && bench.device.state() == State::Connected);
+    let ids = bench.events.iter().filter_map(|event| match event {
+        Event::RenewalRequested { request_id } => Some(request_id.clone()),
+        _ => None,
+    });
+    let ids: Vec<_> = ids.collect();
+    assert_eq!(ids.len(), 2);
+    assert_eq!(ids[0], ids[1], "the same request under the same id");
+    let changes = &bench.changes[..];
+    assert_eq!(changes, ["begin", "stage", "activate", "begin", "stage", "activate"]);
+}
+
+// The same across the end of the process: the key and the id were stored first.
+#[test]
+fn a_renewal_survives_a_restart() {
+    let mut bench = Bench::connected();
+    bench.device.renew(bench.now).unwrap();
+    bench.pump();
+    let mut bench = bench.restart(Duration::from_secs(5));
+    bench.start();
+    bench.run_until(|bench| bench.generation() == 2 && bench.device.state() == State::Connected);
+    assert_eq!(bench.changes, ["stage", "activate"], "no new key was made");
+}
+
+#[test]
+fn one_renewal_at_a_time_and_only_when_connected() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.device.renew(bench.now), Err(RenewError::NotConnected));
+    let mut bench = Bench::connected();
+    bench.device.renew(bench.now).unwrap();
+    assert_eq!(bench.device.renew(bench.now), Err(RenewError::Busy));
+    bench.pump();
+    assert_eq!(bench.device.renew(bench.now), Err(RenewError::Busy));
+}
+
+// Telemetry: acknowledged, lost, refused, each told with its handle.
+#[test]
+fn telemetry_completes_with_its_handle() {
+    let mut bench = Bench::new();
+    let telemetry = Telemetry::new("21.5");
+    assert_eq!(bench.device.send_telemetry(&telemetry, bench.now), Err(SendError::NotConnected));
+    let mut bench = Bench::connected();
+    let first = bench.device.send_telemetry(&telemetry, bench.now).unwrap();
+    bench.pump();
+    assert!(
+        bench
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::TelemetryAcknowledged(handle) if *handle == first))
+    );
+    let second = bench.device.send_telemetry(&telemetry, bench.now).unwrap();
+    bench.cut();
+    assert!(
+        bench
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::TelemetryLost(handle) if *handle == second))
+    );
+    let large = Telemetry::new(vec![0; 256 * 1024 + 1]);
+    bench.run_until(|bench| bench.device.state() == State::Connected);
+    assert!(matches!(
+        bench.device.send_telemetry(&large, bench.now),
+        Err(SendError::TooLarge { .. })
+    ));
+}
+
+// Row 42: whatever it is doing, it ends, once.
+#[test]
+fn closing_ends_the_device_in_every_state() {
+    type Make = fn() -> Bench;
+    let states: [(&str, Make); 5] = [
+        ("idle", Bench::new),
+        ("provisioning", || {
+            let mut bench = Bench::new();
+            bench.start();
+            assert_eq!(bench.device.state(), State::Provisioning);
+            bench
+        }),
+        ("waiting", || {
+            let mut bench = Bench::new();
+            bench.dial_fails = Box::new(|_| Some(Kind::Unreachable));
+            bench.start();
+            assert!(matches!(bench.device.state(), State::Waiting { .. }));
+            bench
+        }),
+        ("connected", Bench::connected),
+        ("renewing", || {
+            let mut bench = Bench::connected();
+            bench.device.renew(bench.now).unwrap();
+            bench.pump();
+            bench
+        }),
+    ];
+    for (state, make) in states {
+        let mut bench = make();
+        bench.device.close(bench.now);
+        bench.pump();
+        bench.device.close(bench.now);
+        bench.device.start(bench.now);
+        bench.pump();
+        assert_eq!(bench.device.state(), State::Stopped, "{state}");
+        assert_eq!(count(&bench, |event| matches!(event, Event::Stopped)), 1, "{state}");
+        assert_eq!(bench.device.poll_timeout(), None, "{state}");
+    }
+}
+
+// Row 13 and its like: what belongs to a connection that is gone changes nothing.
+#[test]
+fn answers_of_connections_that_are_gone_are_ignored() {
+    let mut bench = Bench::connected();
+    let gone = bench.connection();
+    bench.cut();
+    bench.run_until(|bench| bench.device.state() == State::Connected);
+    let events = bench.events.len();
+    bench.device.handle_bytes(gone, &[0x20, 2, 0, 5], bench.now);
+    bench.device.handle_dialled(gone, bench.now);
+    bench.device.handle_dial_failed(gone, TransportFailure::closed(), bench.now);
+    bench.device.handle_disconnected(gone, TransportFailure::closed(), bench.now);
+    bench.device.handle_stored(Ok(()), bench.now);
+    bench.pump();
+    assert_eq!(bench.device.state(), State::Connected);
+    assert_eq!(bench.events.len(), events);
+}
+
+// Row 4: deadlines are measured on the clock that does not step.
+#[test]
+fn a_wall_clock_that_steps_moves_no_deadline() {
+    let mut bench = Bench::connected();
+    let due = bench.device.poll_timeout();
+    bench.now.wall = bench.now.wall.map(|wall| wall - 400 * DAY);
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.device.poll_timeout(), due);
+    assert_eq!(bench.device.state(), State::Connected);
+}
