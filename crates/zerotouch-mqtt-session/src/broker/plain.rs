@@ -132,3 +132,31 @@ impl Broker for PlainBroker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zerotouch_mqtt_codec::TopicName;
+
+    use super::*;
+
+    // Sessions come and go for years: what they subscribed to must go with them.
+    #[test]
+    fn a_session_takes_its_subscriptions_along() {
+        let mut broker = PlainBroker::default();
+        let mut deliveries = Deliveries::default();
+        let (gone, stays) = (SessionId(1), SessionId(2));
+        for session in [gone, stays] {
+            for filter in ["a/+", "#"] {
+                let filter = TopicFilter::new(filter).unwrap();
+                broker.subscribe(session, filter, QoS::AtMostOnce, &mut deliveries);
+            }
+        }
+        broker.session_ended(gone);
+        assert!(broker.filters.keys().eq([&stays]));
+        let name = TopicName::new("a/b").unwrap();
+        assert_eq!(
+            broker.subscriptions.find(name, &mut broker.matches),
+            [(stays, QoS::AtMostOnce)]
+        );
+    }
+}

@@ -7,7 +7,9 @@ use crate::ServerConfig;
 /// Limits and deadlines of a [`Server`](crate::Server).
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
-    /// Those of each connection.
+    /// Those of each connection. By default as [`ServerConfig::default`], except that every identifier
+    /// may await release (at two bytes each): clients of QoS 2 know no window, and would be cut off in
+    /// the middle of a burst.
     pub connection: ServerConfig,
     /// How many connections may be open; one more is refused by
     /// [`Server::handle_open`](crate::Server::handle_open); default 10,000.
@@ -27,7 +29,7 @@ pub struct ServerLimits {
 impl Default for ServerLimits {
     fn default() -> Self {
         Self {
-            connection: ServerConfig::default(),
+            connection: ServerConfig { max_unreleased: u16::MAX, ..ServerConfig::default() },
             max_connections: 10_000,
             max_sessions: 10_000,
             max_queued: 10_000,

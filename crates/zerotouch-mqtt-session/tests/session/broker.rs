@@ -114,6 +114,33 @@ fn a_client_that_does_not_read_is_dropped() {
     )));
 }
 
+// At most once means now: a client that comes back is not told yesterday's news.
+#[test]
+fn what_is_at_most_once_does_not_wait_for_a_client_that_is_away() {
+    let connection = ServerConfig { max_transmit_buffer: 50, ..ServerConfig::default() };
+    let mut world = with_limits(ServerLimits { connection, ..ServerLimits::default() });
+    world.publisher(9);
+    world.connect(1, "c", false);
+    world.send(1, &subscribe(1, &[("t", QoS::AtLeastOnce)]));
+    let payload = "x".repeat(40);
+    for message in [qos0("t", &payload), qos0("t", "waits"), qos1(1, "t", "waits too")] {
+        world.server.handle_bytes(ConnectionId(9), &message, T0);
+    }
+    world.cut(1);
+    world.send(9, &qos0("t", "away"));
+    assert_eq!(world.connect(2, "c", false), [connack(true), qos1(1, "t", "waits too")].concat());
+}
+
+// Clients know no window for QoS 2: a burst of any size is one.
+#[test]
+fn a_burst_of_exactly_once_is_taken() {
+    let mut world = World::new();
+    world.publisher(1);
+    let burst: Vec<u8> = (1..=2_000).flat_map(|number| qos2(number, "t", "x")).collect();
+    let answers: Vec<u8> = (1..=2_000).flat_map(pubrec).collect();
+    assert_eq!(world.send(1, &burst), answers);
+}
+
 // Whoever keeps a closed connection open keeps its memory: not for long.
 #[test]
 fn a_closed_connection_lingers_for_a_while() {

@@ -330,6 +330,26 @@ fn requests_and_messages_share_the_identifiers() {
     );
 }
 
+// A request that is answered gives its identifier back, or a client that lives long runs out of them.
+#[test]
+fn answered_requests_give_their_identifiers_back() {
+    let mut client = connected();
+    let filter = TopicFilter::new("f").unwrap();
+    for round in 0..70_000_u32 {
+        let number = u16::try_from(round % 65_535 + 1).unwrap();
+        let [high, low] = number.to_be_bytes();
+        let answer = if round % 2 == 0 {
+            client.subscribe(&[(filter, QoS::AtMostOnce)], T0).unwrap();
+            vec![0x90, 3, high, low, 0]
+        } else {
+            client.unsubscribe(&[filter], T0).unwrap();
+            vec![0xB0, 2, high, low]
+        };
+        sent(&mut client);
+        assert_eq!(receive(&mut client, &answer).len(), 1, "{round}");
+    }
+}
+
 // What a connection took with it must not stay in use: after some of them nothing could be sent.
 #[test]
 fn lost_messages_and_requests_give_their_identifiers_back() {

@@ -8,6 +8,7 @@ mod broker;
 mod client;
 mod conformance;
 mod connection;
+mod hostile;
 mod invariants;
 mod sequences;
 mod support;

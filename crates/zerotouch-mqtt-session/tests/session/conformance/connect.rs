@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use zerotouch_mqtt_codec::QoS;
-use zerotouch_mqtt_session::{BrokerEvent, CloseReason, Violation};
+use zerotouch_mqtt_session::{
+    BrokerEvent, CloseReason, PlainBrokerConfig, ServerConfig, ServerLimits, Violation,
+};
 
 use crate::support::*;
 
@@ -385,9 +387,11 @@ fn mqtt_4_8_0_1_server() {
 
 #[test]
 fn mqtt_4_8_0_2_server() {
-    let mut world = World::new();
-    world.publisher(1);
     // More unreleased messages than there is memory set aside for.
+    let connection = ServerConfig { max_unreleased: 64, ..ServerConfig::default() };
+    let limits = ServerLimits { connection, ..ServerLimits::default() };
+    let mut world = World::with(limits, PlainBrokerConfig::default());
+    world.publisher(1);
     for number in 1..=64 {
         assert_eq!(world.send(1, &qos2(number, "t", "x")), pubrec(number));
     }
