@@ -206,26 +206,30 @@ fn tokens_expire() {
     assert!(topic.contains("/401/"), "{topic}");
 }
 
+/// The primary key of an individual enrolment.
+fn keys_of<'w>(world: &'w World, id: &str) -> &'w SymmetricKey {
+    match &world.cloud.individual_enrollment(id).unwrap().attestation {
+        Attestation::SymmetricKeys(keys) => keys.primary.as_ref().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
 // `disabled` is no error on the wire; whoever looks at the status alone takes it for success.
 #[test]
 fn a_disabled_enrolment_says_so_on_status_200() {
     let mut world = world();
     let id = Fixture::DISABLED_DEVICE;
-    let Attestation::SymmetricKeys(keys) =
-        &world.cloud.individual_enrollment(id).unwrap().attestation
-    else {
-        panic!()
-    };
     let own = dps_username(world.cloud.id_scope(), id, DPS_VERSION);
-    let token = world.dps_token(keys.primary.as_ref().unwrap(), id);
+    let token = world.dps_token(keys_of(&world, id), id);
     let (topic, body) = register_as(&mut world, id, &own, Some(&token), b"");
     assert_eq!(topic, "$dps/registrations/res/200/?$rid=r1");
     assert_eq!((&body["operationId"], &body["status"]), (&json!(""), &json!("disabled")));
 
-    // Being disabled is not told to those who cannot prove to be the device; nor does the group,
-    // which would take this key, come into it.
-    let group_token = world.dps_token(&world.device_key(id), id);
-    is_refusal(&register_as(&mut world, id, &own, Some(&group_token), b""), 401, 401_002);
+    // Its key is the one its group would have given it; and being disabled is not told to those who
+    // cannot prove to be the device.
+    assert_eq!(keys_of(&world, id).to_base64(), world.device_key(id).to_base64());
+    let foreign = world.dps_token(&world.device_key("another"), id);
+    is_refusal(&register_as(&mut world, id, &own, Some(&foreign), b""), 401, 401_002);
 }
 
 // A disabled group denies all its devices.
