@@ -188,6 +188,12 @@ impl<B: Broker> Server<B> {
         self.connections.get_mut(&id)?.mqtt.poll_transmit()
     }
 
+    /// Is this connection open? Once it is not, and [`Server::poll_transmit`] is empty, its transport is
+    /// to be closed: for callers that look after one connection each, and so do without actions.
+    pub fn is_open(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(|connection| !connection.mqtt.is_closed())
+    }
+
     /// What happened.
     pub fn poll_event(&mut self) -> Option<BrokerEvent> {
         self.events.pop_front()

@@ -147,7 +147,9 @@ fn a_closed_connection_lingers_for_a_while() {
     let mut world = World::new();
     world.open(1);
     let foreign_level = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 10, 0, 1, b'd'];
+    assert!(world.server.is_open(ConnectionId(1)));
     world.server.handle_bytes(ConnectionId(1), &foreign_level, T0);
+    assert!(!world.server.is_open(ConnectionId(1)));
     assert_eq!(world.server.poll_action(), Some(ServerAction::Transmit(ConnectionId(1))));
     assert_eq!(world.server.poll_action(), None, "not before its last bytes are taken");
     world.wait(Duration::from_secs(9));
