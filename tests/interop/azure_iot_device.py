@@ -198,6 +198,8 @@ def main():
         sys.exit(f"azure-iot-device {sdk.VERSION}: {reason!r} {reason.__cause__!r}")
     finally:
         emulator.end()
+        # The client leaves timers behind that complain when the interpreter ends under them.
+        threading.excepthook = lambda _: None
 
 
 if __name__ == "__main__":

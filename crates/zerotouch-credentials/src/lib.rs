@@ -26,7 +26,6 @@ mod key;
 mod linkage;
 mod name;
 mod oid;
-mod percent;
 mod private_key;
 mod random;
 mod request;

@@ -15,9 +15,9 @@ use core::time::Duration;
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 use zerotouch_time::UnixTime;
+use zerotouch_wire::{percent_decode, percent_encode_to};
 
 use crate::key::{SymmetricKey, hmac_sha256, hmac_sha256_matches};
-use crate::percent;
 
 const SCHEME: &str = "SharedAccessSignature ";
 /// 9999-12-31T23:59:59Z; beyond it an expiry is no date but an attempt.
@@ -49,7 +49,7 @@ impl SasToken {
 
     fn sign(key: &[u8], resource: &str, expiry: UnixTime, key_name: Option<&str>) -> Self {
         let mut sr = String::new();
-        percent::encode_to(&mut sr, resource);
+        percent_encode_to(&mut sr, resource);
         let se = expiry.as_secs().to_string();
         let mac = hmac_sha256(key, &[sr.as_bytes(), b"\n", se.as_bytes()]);
         let signature = Zeroizing::new(Base64::encode_string(&*mac));
@@ -60,7 +60,7 @@ impl SasToken {
         text.push_str("sr=");
         text.push_str(&sr);
         text.push_str("&sig=");
-        percent::encode_to(&mut text, &signature);
+        percent_encode_to(&mut text, &signature);
         text.push_str("&se=");
         text.push_str(&se);
         if let Some(key_name) = key_name {
@@ -175,7 +175,7 @@ impl<'a> SasClaims<'a> {
         let sr = sr.ok_or(SasError::Missing(SasField::Resource))?;
         let sig = sig.ok_or(SasError::Missing(SasField::Signature))?;
         let se = se.ok_or(SasError::Missing(SasField::Expiry))?;
-        let decode = |text, field| percent::decode(text).ok_or(SasError::Encoding(field));
+        let decode = |text, field| percent_decode(text).map_err(|_| SasError::Encoding(field));
         Ok(Self {
             sr,
             se,
@@ -365,7 +365,7 @@ mod tests {
         let sr = "scope%2fregistrations%2fid";
         let mac = hmac_sha256(device_key().as_bytes(), &[sr.as_bytes(), b"\n10"]);
         let mut token = format!("SharedAccessSignature sr={sr}&se=10&skn=registration&sig=");
-        percent::encode_to(&mut token, &Base64::encode_string(&*mac));
+        percent_encode_to(&mut token, &Base64::encode_string(&*mac));
         let claims = SasClaims::parse(&token).unwrap();
         assert!(claims.is_for("scope/registrations/id"));
         assert_eq!(claims.verify(&device_key(), at(5), Duration::ZERO), Ok(()));

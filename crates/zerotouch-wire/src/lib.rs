@@ -25,5 +25,5 @@ mod percent;
 mod reply;
 
 pub use error::ServiceError;
-pub use percent::{PercentDecodeError, percent_decode, percent_encode};
+pub use percent::{PercentDecodeError, percent_decode, percent_encode, percent_encode_to};
 pub use reply::{MAX_RETRY_AFTER, PropertyBag, ReplyTopic};

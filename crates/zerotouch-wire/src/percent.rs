@@ -7,18 +7,23 @@ use core::fmt;
 
 /// Encodes every byte of `text` that is not unreserved (`A–Z a–z 0–9 - . _ ~`).
 pub fn percent_encode(text: &str) -> String {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = String::with_capacity(text.len());
+    percent_encode_to(&mut encoded, text);
+    encoded
+}
+
+/// Appends the encoded `text`, for those whose buffer matters: a secret's is wiped.
+pub fn percent_encode_to(out: &mut String, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
+            out.push(char::from(byte));
         } else {
-            encoded.push('%');
-            encoded.push(char::from(HEX[usize::from(byte >> 4)]));
-            encoded.push(char::from(HEX[usize::from(byte & 0xF)]));
+            out.push('%');
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 0xF)]));
         }
     }
-    encoded
 }
 
 /// Decodes `%XX` in either case of digit; every other character, `+` included, stands for itself.
