@@ -129,5 +129,10 @@ mod tests {
         }
         let next: Vec<_> = core::iter::from_fn(|| identifiers.take()).collect();
         assert_eq!(next, [id(7), id(8), id(65_535)], "wraps round, past those in use");
+
+        let mut identifiers = Identifiers { last: 65_534, ..Identifiers::default() };
+        identifiers.used.insert(id(65_535));
+        identifiers.used.insert(id(1));
+        assert_eq!(identifiers.take(), Some(id(2)), "and goes on past those on the other side");
     }
 }

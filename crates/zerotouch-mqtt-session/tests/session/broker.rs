@@ -207,6 +207,34 @@ fn messages_wait_for_the_window() {
     assert_eq!(world.send(1, &[puback(2), puback(3)].concat()), qos1(4, "t", "4"));
 }
 
+// What waits for the transport goes out when the transport has room, without another packet's help.
+#[test]
+fn messages_wait_for_the_transport() {
+    let connection = ServerConfig { max_transmit_buffer: 50, ..ServerConfig::default() };
+    let mut world = with_limits(ServerLimits { connection, ..ServerLimits::default() });
+    world.publisher(9);
+    world.subscriber(1, &[("t", QoS::AtMostOnce)]);
+    let message = qos0("t", &"x".repeat(40));
+    world.server.handle_bytes(ConnectionId(9), &message.repeat(4), T0);
+    assert_eq!(world.received(1), message.repeat(4));
+}
+
+// Limits are on what is kept, not on what has passed.
+#[test]
+fn what_is_gone_makes_room() {
+    let limits = ServerLimits { max_queued: 2, max_queued_bytes: 50, ..ServerLimits::default() };
+    let config = PlainBrokerConfig { max_retained_bytes: 50, ..PlainBrokerConfig::default() };
+    let mut world = World::with(limits, config);
+    world.publisher(9);
+    world.subscriber(1, &[("t", QoS::AtLeastOnce)]);
+    let payload = "x".repeat(40);
+    for number in 1..=100 {
+        assert_eq!(world.send(9, &retained(qos1(number, "t", &payload))), puback(number));
+        assert_eq!(world.received(1), qos1(number, "t", &payload));
+        world.send(1, &puback(number));
+    }
+}
+
 // A policy that is not the plain one: it knows its clients by name, refuses, and speaks up itself.
 #[test]
 fn a_policy_decides() {
