@@ -11,7 +11,7 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// A property bag as written: `name=value&name&name=`, in any order, percent-encoding untouched.
 ///
 /// Iterating yields each name with its value; `None` is a name without `=` (null), `Some("")` an
-/// empty value. Empty members, as in `a=1&&b=2`, are skipped.
+/// empty value. Members without a name, as in `a=1&&b=2&=3`, are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PropertyBag<'a>(&'a str);
 
@@ -35,12 +35,11 @@ impl<'a> PropertyBag<'a> {
 
     /// All members in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
-        self.0.split('&').filter(|member| !member.is_empty()).map(|member| {
-            match member.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
-                None => (member, None),
-            }
-        })
+        let members = self.0.split('&').map(|member| match member.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (member, None),
+        });
+        members.filter(|(name, _)| !name.is_empty())
     }
 }
 
@@ -146,7 +145,7 @@ mod tests {
 
     #[test]
     fn null_and_empty_values_differ() {
-        let bag = PropertyBag::new("?a&b=&c=1=2&&d");
+        let bag = PropertyBag::new("?a&b=&c=1=2&&=x&d");
         assert!(bag.iter().eq([("a", None), ("b", Some("")), ("c", Some("1=2")), ("d", None)]));
         assert_eq!((bag.get("a"), bag.get("b")), (None, Some("")));
     }
