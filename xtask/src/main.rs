@@ -23,7 +23,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Format, clippy, all tests, doc tests, layers, no_std, and the real clients
+    /// Format, layers, clippy, all tests, conformance, doc tests, docs, no_std, and the real clients
     Test,
     /// Hold the table in docs/src/architecture.md against the dependencies
     Layers,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::process::{Process, Result, cargo};
-use crate::{interop, layers, no_std};
+use crate::{conformance, interop, layers, no_std};
 
 pub(crate) fn run() -> Result {
     let began = Instant::now();
@@ -37,6 +37,7 @@ pub(crate) fn run() -> Result {
     step("layers", layers::check)?;
     step("clippy", || clippy.run())?;
     step("tests", || tests.run())?;
+    step("conformance", conformance::run)?;
     step("doc tests", || doc_tests.run())?;
     step("docs", || docs.run())?;
     step("no_std", no_std)?;

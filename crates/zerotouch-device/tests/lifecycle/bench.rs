@@ -95,15 +95,20 @@ impl Bench {
 
     /// The next life of the device: same store, same cloud, a new process.
     pub(crate) fn restart(self, after: Duration) -> Self {
+        self.restart_as(after, |_| {})
+    }
+
+    /// The same, with a store that somebody has been at.
+    pub(crate) fn restart_as(self, after: Duration, change: impl FnOnce(&mut Identity)) -> Self {
         let mut cloud = self.cloud;
         if let Some((_, link)) = self.connection {
             cloud.handle_closed(link, self.now);
         }
-        let now = Now {
-            monotonic: self.now.monotonic + after,
-            wall: self.now.wall.map(|wall| wall + after),
-        };
-        let mut bench = Self::at(cloud, self.store.identity().clone(), now, |_| {});
+        let wall = self.now.wall.map(|wall| wall + after);
+        let now = Now { monotonic: self.now.monotonic + after, wall };
+        let mut identity = self.store.identity().clone();
+        change(&mut identity);
+        let mut bench = Self::at(cloud, identity, now, |_| {});
         bench.connections = self.connections;
         bench
     }

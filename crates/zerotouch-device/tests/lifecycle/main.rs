@@ -1,21 +1,26 @@
 //! The lifecycle engine against the emulated cloud, in virtual time: each test holds back or changes
-//! one thing that the canonical life takes for granted.
+//! one thing that the canonical life takes for granted. Some bear the names of the collected hostile
+//! sequences.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bench::{Bench, ID, fixture};
+use chacha20::ChaCha20Rng;
+use chacha20::rand_core::SeedableRng;
+use zerotouch_credentials::{ChainError, KeyAlgorithm, PrivateKey};
 use zerotouch_device::{
-    Credential, Event, Failure, FailureClass, HubHosts, RenewError, Scope, SendError, State,
-    TransportFailure, TransportFailureKind as Kind,
+    Credential, Event, Failure, FailureClass, HubHosts, RenewError, RenewalFailure, Scope,
+    SendError, State, TransportFailure, TransportFailureKind as Kind,
 };
 use zerotouch_emulator::cloud::{CredentialPolicy, Fixture};
 use zerotouch_hub::Telemetry;
-use zerotouch_store::{Change, Identity};
+use zerotouch_store::{Change, Identity, Pending};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -129,7 +134,7 @@ fn a_hub_off_the_list_is_never_dialled() {
 
 // Row 20: never to the hub with the bootstrap credential.
 #[test]
-fn without_the_certificate_asked_for_there_is_no_way_on() {
+fn assigned_without_chain() {
     let mut fixture = fixture();
     fixture.enrollment_groups[0].credential_policy = None;
     let mut bench = Bench::with(fixture, Identity::default(), |_| {});
@@ -260,7 +265,7 @@ fn a_limit_of_attempts_ends_the_device() {
 
 // C9 and recorded scenarios 019–020: the link drops between 202 and 200.
 #[test]
-fn a_renewal_survives_a_lost_connection() {
+fn renewal_response_after_reconnect() {
     let mut bench = Bench::connected();
     bench.device.renew(bench.now).unwrap();
     bench.pump();
@@ -288,6 +293,28 @@ fn a_renewal_survives_a_restart() {
     bench.start();
     bench.run_until(|bench| bench.generation() == 2 && bench.device.state() == State::Connected);
     assert_eq!(bench.changes, ["stage", "activate"], "no new key was made");
+}
+
+// X1: the answer to a request of another key. It is refused, the certificate in use stays, and the key
+// that the answer was not for is given up.
+#[test]
+fn chain_key_mismatch() {
+    let mut bench = Bench::connected();
+    bench.device.renew(bench.now).unwrap();
+    bench.pump();
+    let mut bench = bench.restart_as(Duration::from_secs(5), |identity| {
+        let pending = identity.pending.take().expect("a key that waits");
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP384, &mut ChaCha20Rng::seed_from_u64(9));
+        identity.pending = Some(Pending { key: Arc::new(key.unwrap()), ..pending });
+    });
+    bench.start();
+    bench.run_until(|bench| count(bench, |event| matches!(event, Event::RenewalFailed(_))) == 1);
+    assert!(bench.events.iter().any(|event| matches!(
+        event,
+        Event::RenewalFailed(RenewalFailure::Device(Failure::Chain(ChainError::KeyMismatch)))
+    )));
+    assert_eq!((bench.generation(), &bench.changes[..]), (1, &["discard pending"][..]));
+    assert_eq!(bench.device.state(), State::Connected);
 }
 
 #[test]
@@ -392,7 +419,7 @@ fn answers_of_connections_that_are_gone_are_ignored() {
 
 // Row 4: deadlines are measured on the clock that does not step.
 #[test]
-fn a_wall_clock_that_steps_moves_no_deadline() {
+fn clock_step_back() {
     let mut bench = Bench::connected();
     let due = bench.device.poll_timeout();
     bench.now.wall = bench.now.wall.map(|wall| wall - 400 * DAY);
