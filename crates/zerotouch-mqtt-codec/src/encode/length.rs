@@ -49,7 +49,7 @@ pub(super) fn publish_length(publish: &Publish<'_>) -> Result<u32, EncodeError> 
     limited(2 + publish.topic.as_str().len() as u64 + identifier + publish.payload.len() as u64)
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn connect_length(connect: &Connect<'_>) -> Result<u32, EncodeError> {
     if connect.client_id.is_empty() && !connect.clean_session {
         return Err(EncodeError::EmptyClientId);
@@ -68,6 +68,7 @@ pub(super) fn connect_length(connect: &Connect<'_>) -> Result<u32, EncodeError> 
     limited(length)
 }
 
+#[inline(always)]
 fn text_length(text: &str, field: Field) -> Result<u64, EncodeError> {
     if !scan::is_text(text.as_bytes()) {
         return Err(EncodeError::NulCharacter { field });
@@ -75,6 +76,7 @@ fn text_length(text: &str, field: Field) -> Result<u64, EncodeError> {
     field_length(text.as_bytes(), field)
 }
 
+#[inline(always)]
 fn field_length(bytes: &[u8], field: Field) -> Result<u64, EncodeError> {
     if bytes.len() > MAX_FIELD_LEN {
         return Err(EncodeError::FieldTooLong { field, length: bytes.len() });

@@ -1,4 +1,8 @@
 //! Where bytes go: to the start of a slice or to the end of a `Vec`.
+//!
+//! Most messages are short, and then it is not the bytes that cost but the steps: calls of `memcpy`, and
+//! growing a `Vec` field by field. So everything before a payload is put together in one step, by copies of
+//! fixed size, and a small payload with it.
 
 use super::EncodeError;
 
@@ -12,7 +16,90 @@ pub(crate) trait Sink {
 
     /// Appends bytes.
     fn bytes(&mut self, bytes: &[u8]);
+
+    /// Appends all parts in one step, if that can be done here: says whether it was.
+    fn in_one_step(&mut self, parts: &Parts<'_>) -> bool;
 }
+
+/// Some fields that lie one behind the other.
+pub(crate) struct Parts<'a> {
+    /// A fixed header, or the length of what follows.
+    pub(crate) before: Few,
+    pub(crate) field: &'a [u8],
+    /// An identifier, a quality of service, another length.
+    pub(crate) behind: Few,
+    pub(crate) rest: &'a [u8],
+}
+
+impl Parts<'_> {
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.before.len + self.field.len() + self.behind.len + self.rest.len()
+    }
+
+    /// Appends them, for which room has been made.
+    #[inline(always)]
+    pub(crate) fn append_to(&self, sink: &mut impl Sink) {
+        if !sink.in_one_step(self) {
+            self.before.append_to(sink);
+            sink.bytes(self.field);
+            self.behind.append_to(sink);
+            sink.bytes(self.rest);
+        }
+    }
+}
+
+/// At most eight bytes, in a register: the first is the lowest.
+#[derive(Clone, Copy)]
+pub(crate) struct Few {
+    bits: u64,
+    len: usize,
+}
+
+impl Few {
+    pub(crate) const NONE: Self = Self { bits: 0, len: 0 };
+
+    #[inline(always)]
+    pub(crate) const fn one(byte: u8) -> Self {
+        Self { bits: byte as u64, len: 1 }
+    }
+
+    /// A number, the highest byte first as everywhere in MQTT.
+    #[inline(always)]
+    pub(crate) fn u16(number: u16) -> Self {
+        Self { bits: u64::from(u16::from_le_bytes(number.to_be_bytes())), len: 2 }
+    }
+
+    /// Some behind others. No more than eight come together here.
+    #[inline(always)]
+    pub(crate) fn and(self, behind: Self) -> Self {
+        Self { bits: self.bits | behind.bits << (8 * self.len), len: self.len + behind.len }
+    }
+
+    /// Writes them to the start of a place, as eight bytes if it has so many, and gives what is behind.
+    #[inline(always)]
+    fn write_to(self, place: &mut [u8]) -> &mut [u8] {
+        let bytes = self.bits.to_le_bytes();
+        if let Some(place) = place.first_chunk_mut() {
+            *place = bytes;
+        } else {
+            for (to, from) in place.iter_mut().zip(bytes) {
+                *to = from;
+            }
+        }
+        &mut place[self.len..]
+    }
+
+    #[inline(always)]
+    fn append_to(self, sink: &mut impl Sink) {
+        let bytes = self.bits.to_le_bytes();
+        sink.bytes(&bytes[..self.len.min(8)]);
+    }
+}
+
+/// The longest message that a `Vec` takes in one step, in bytes.
+#[cfg(feature = "alloc")]
+const WINDOW: usize = 64;
 
 #[cfg(feature = "alloc")]
 impl Sink for alloc::vec::Vec<u8> {
@@ -31,9 +118,72 @@ impl Sink for alloc::vec::Vec<u8> {
     fn bytes(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
+
+    #[inline(always)]
+    fn in_one_step(&mut self, parts: &Parts<'_>) -> bool {
+        let Parts { before, field, behind, rest } = parts;
+        let length = parts.len();
+        let start = self.len();
+        let room = self.capacity() - start;
+        // Both parts of few bytes are written as eight.
+        if field.len() > WINDOW - 16 || room < WINDOW || room < length {
+            return false;
+        }
+        self.extend_from_slice(&[0; WINDOW]);
+        if let Some(window) = self.last_chunk_mut::<WINDOW>() {
+            let at = before.len.min(8);
+            let end = at + field.len();
+            window[..8].copy_from_slice(&before.bits.to_le_bytes());
+            copy_short(&mut window[at..end], field);
+            window[end..end + 8].copy_from_slice(&behind.bits.to_le_bytes());
+            if let Some(place) = window.get_mut(length - rest.len()..length) {
+                copy_short(place, rest);
+                self.truncate(start + length);
+                return true;
+            }
+        }
+        self.truncate(start + length - rest.len());
+        self.extend_from_slice(rest);
+        true
+    }
 }
 
-/// The part of a slice that is still to be written.
+/// Copies up to 64 bytes, and no fewer than four, as two pieces of fixed size that overlap.
+#[cfg(feature = "alloc")]
+#[inline(always)]
+fn copy_short(to: &mut [u8], from: &[u8]) {
+    if to.len() == from.len()
+        && from.len() <= 64
+        && (overlapping::<32>(to, from)
+            || overlapping::<16>(to, from)
+            || overlapping::<8>(to, from)
+            || overlapping::<4>(to, from))
+    {
+        return;
+    }
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+}
+
+/// Copies `N` to `2 N` bytes; says whether there are so many.
+#[cfg(feature = "alloc")]
+#[inline(always)]
+fn overlapping<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else {
+        return false;
+    };
+    if let Some(to) = to.first_chunk_mut() {
+        *to = *first;
+    }
+    if let Some(to) = to.last_chunk_mut() {
+        *to = *last;
+    }
+    true
+}
+
+/// The part of a slice that is still to be written. What lies behind the packet is the caller's, so nothing
+/// is written there, not even for a moment.
 pub(crate) struct Slice<'o>(pub(crate) &'o mut [u8]);
 
 impl Sink for Slice<'_> {
@@ -60,5 +210,21 @@ impl Sink for Slice<'_> {
             head.copy_from_slice(bytes);
             self.0 = rest;
         }
+    }
+
+    #[inline(always)]
+    fn in_one_step(&mut self, parts: &Parts<'_>) -> bool {
+        let Parts { before, field, behind, rest } = parts;
+        if parts.len() > self.0.len() {
+            return false;
+        }
+        let (place, free) = core::mem::take(&mut self.0).split_at_mut(parts.len());
+        // Each may reach into what the next one writes over.
+        let place = before.write_to(place);
+        let (to, place) = place.split_at_mut(field.len());
+        to.copy_from_slice(field);
+        behind.write_to(place).copy_from_slice(rest);
+        self.0 = free;
+        true
     }
 }

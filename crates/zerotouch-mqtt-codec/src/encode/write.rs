@@ -4,10 +4,10 @@ use super::EncodeError;
 use super::length::{
     connect_length, encoded_len, limited, publish_length, subscribe_length, unsubscribe_length,
 };
-use super::sink::Sink;
+use super::sink::{Few, Parts, Sink};
 use crate::packet::{
-    ConnAck, Connect, Entries, Packet, PacketType, Publish, SubAck, SubAckReturnCodes, Subscribe,
-    Subscriptions, TopicFilters, Unsubscribe,
+    ConnAck, Connect, Delivery, Entries, Packet, PacketType, Publish, SubAck, SubAckReturnCodes,
+    Subscribe, Subscriptions, TopicFilters, Unsubscribe,
 };
 use crate::types::PacketIdentifier;
 
@@ -34,12 +34,8 @@ pub(super) fn packet<S: Sink>(packet: &Packet<'_>, sink: &mut S) -> Result<usize
 
 #[inline(always)]
 fn publish<S: Sink>(publish: &Publish<'_>, sink: &mut S) -> Result<usize, EncodeError> {
-    let remaining = publish_length(publish)?;
-    let length = encoded_len(remaining);
-    sink.make_room(length)?;
-    before_payload(publish, remaining, sink);
-    sink.bytes(publish.payload);
-    Ok(length)
+    let message = Parts { rest: publish.payload, ..before_payload(publish)? };
+    if sink.in_one_step(&message) { Ok(message.len()) } else { in_parts(publish, true, sink) }
 }
 
 /// Writes everything of a PUBLISH before its payload and says how many bytes that has.
@@ -48,22 +44,54 @@ pub(super) fn publish_header<S: Sink>(
     publish: &Publish<'_>,
     sink: &mut S,
 ) -> Result<usize, EncodeError> {
-    let remaining = publish_length(publish)?;
-    let length = encoded_len(remaining) - publish.payload.len();
-    sink.make_room(length)?;
-    before_payload(publish, remaining, sink);
-    Ok(length)
+    let message = before_payload(publish)?;
+    if sink.in_one_step(&message) { Ok(message.len()) } else { in_parts(publish, false, sink) }
 }
 
+/// Writes a PUBLISH part by part. Begins anew, so that what was prepared for a single step need not leave
+/// the registers.
+#[inline(never)]
+fn in_parts<S: Sink>(
+    publish: &Publish<'_>,
+    with_payload: bool,
+    sink: &mut S,
+) -> Result<usize, EncodeError> {
+    let mut message = before_payload(publish)?;
+    if with_payload {
+        message.rest = publish.payload;
+    }
+    sink.make_room(message.len())?;
+    message.append_to(sink);
+    Ok(message.len())
+}
+
+/// A PUBLISH but for its payload.
 #[inline(always)]
-fn before_payload<S: Sink>(publish: &Publish<'_>, remaining: u32, sink: &mut S) {
+fn before_payload<'a>(publish: &Publish<'a>) -> Result<Parts<'a>, EncodeError> {
+    let remaining = publish_length(publish)?;
     let topic = publish.topic.as_str().as_bytes();
-    let flags =
-        (publish.qos() as u8) << 1 | u8::from(publish.dup()) << 3 | u8::from(publish.retain);
-    begin((PacketType::Publish as u8) << 4 | flags, remaining, prefix(topic), sink);
-    sink.bytes(topic);
-    if let Some(id) = publish.packet_identifier() {
-        sink.array(id.get().to_be_bytes());
+    let (flags, behind) = match publish.delivery {
+        Delivery::AtMostOnce => (0b0000, Few::NONE),
+        Delivery::AtLeastOnce { id, dup } => (0b0010 | u8::from(dup) << 3, Few::u16(id.get())),
+        Delivery::ExactlyOnce { id, dup } => (0b0100 | u8::from(dup) << 3, Few::u16(id.get())),
+    };
+    let first = (PacketType::Publish as u8) << 4 | flags | u8::from(publish.retain);
+    let before = fixed_header(first, remaining).and(Few::u16(prefix(topic)));
+    Ok(Parts { before, field: topic, behind, rest: &[] })
+}
+
+/// A fixed header (section 2.2): seven bits of the remaining length a byte, the lowest first, bit 7 set in
+/// all but the last.
+#[inline(always)]
+fn fixed_header(first: u8, remaining: u32) -> Few {
+    let seven = |shift: u32| Few::one((remaining >> shift & 0x7F) as u8);
+    let more = |shift: u32| Few::one((remaining >> shift & 0x7F) as u8 | 0x80);
+    let first = Few::one(first);
+    match remaining {
+        0..=0x7F => first.and(seven(0)),
+        0x80..=0x3FFF => first.and(more(0)).and(seven(7)),
+        0x4000..=0x1F_FFFF => first.and(more(0)).and(more(7)).and(seven(14)),
+        _ => first.and(more(0)).and(more(7)).and(more(14)).and(seven(21)),
     }
 }
 
@@ -94,6 +122,7 @@ fn short<const N: usize, S: Sink>(packet: [u8; N], sink: &mut S) -> Result<usize
     Ok(N)
 }
 
+#[inline(always)]
 fn connect<S: Sink>(packet: &Connect<'_>, sink: &mut S) -> Result<usize, EncodeError> {
     let remaining = connect_length(packet)?;
     let length = encoded_len(remaining);
@@ -106,9 +135,14 @@ fn connect<S: Sink>(packet: &Connect<'_>, sink: &mut S) -> Result<usize, EncodeE
         flags |= 0b1000_0000 | u8::from(login.password.is_some()) << 6;
     }
     let [high, low] = packet.keep_alive.to_be_bytes();
-    begin(first_byte(PacketType::Connect), remaining, [0, 4], sink);
-    sink.array([b'M', b'Q', b'T', b'T', 4, flags, high, low]);
-    field(packet.client_id.as_bytes(), sink);
+    let client_id = packet.client_id.as_bytes();
+    let parts = Parts {
+        before: fixed_header(first_byte(PacketType::Connect), remaining).and(Few::u16(4)),
+        field: &[b'M', b'Q', b'T', b'T', 4, flags, high, low],
+        behind: Few::u16(prefix(client_id)),
+        rest: client_id,
+    };
+    parts.append_to(sink);
     if let Some(will) = &packet.will {
         field(will.topic.as_str().as_bytes(), sink);
         field(will.message, sink);
@@ -122,6 +156,7 @@ fn connect<S: Sink>(packet: &Connect<'_>, sink: &mut S) -> Result<usize, EncodeE
     Ok(length)
 }
 
+#[inline(never)]
 fn subscribe<S: Sink>(packet: &Subscribe<'_>, sink: &mut S) -> Result<usize, EncodeError> {
     let remaining = subscribe_length(packet)?;
     let length = encoded_len(remaining);
@@ -131,6 +166,7 @@ fn subscribe<S: Sink>(packet: &Subscribe<'_>, sink: &mut S) -> Result<usize, Enc
     Ok(length)
 }
 
+#[inline(never)]
 fn suback<S: Sink>(packet: &SubAck<'_>, sink: &mut S) -> Result<usize, EncodeError> {
     let remaining = limited(2 + packet.return_codes.len() as u64)?;
     let length = encoded_len(remaining);
@@ -140,6 +176,7 @@ fn suback<S: Sink>(packet: &SubAck<'_>, sink: &mut S) -> Result<usize, EncodeErr
     Ok(length)
 }
 
+#[inline(never)]
 fn unsubscribe<S: Sink>(packet: &Unsubscribe<'_>, sink: &mut S) -> Result<usize, EncodeError> {
     let remaining = unsubscribe_length(packet)?;
     let length = encoded_len(remaining);
@@ -156,8 +193,7 @@ pub(crate) fn subscriptions<S: Sink>(list: &Subscriptions<'_>, sink: &mut S) {
         Entries::Wire { bytes, .. } => sink.bytes(bytes),
         Entries::Slice(entries) => {
             for (filter, qos) in entries {
-                field(filter.as_str().as_bytes(), sink);
-                sink.array([*qos as u8]);
+                entry(filter.as_str().as_bytes(), Few::one(*qos as u8), sink);
             }
         }
     }
@@ -183,7 +219,7 @@ pub(crate) fn topic_filters<S: Sink>(list: &TopicFilters<'_>, sink: &mut S) {
         Entries::Wire { bytes, .. } => sink.bytes(bytes),
         Entries::Slice(filters) => {
             for filter in filters {
-                field(filter.as_str().as_bytes(), sink);
+                entry(filter.as_str().as_bytes(), Few::NONE, sink);
             }
         }
     }
@@ -221,13 +257,20 @@ fn begin<S: Sink>(first: u8, remaining: u32, [high, low]: [u8; 2], sink: &mut S)
 /// Writes bytes behind their length in two bytes.
 #[inline(always)]
 fn field<S: Sink>(bytes: &[u8], sink: &mut S) {
-    sink.array(prefix(bytes));
+    sink.array(prefix(bytes).to_be_bytes());
     sink.bytes(bytes);
+}
+
+/// Writes bytes behind their length in two bytes, and a few more behind those.
+#[inline(always)]
+fn entry<S: Sink>(bytes: &[u8], behind: Few, sink: &mut S) {
+    let parts = Parts { before: Few::u16(prefix(bytes)), field: bytes, behind, rest: &[] };
+    parts.append_to(sink);
 }
 
 /// The length of a field that was checked to have one of two bytes.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "no field longer than 65,535 gets here")]
-fn prefix(bytes: &[u8]) -> [u8; 2] {
-    (bytes.len() as u16).to_be_bytes()
+fn prefix(bytes: &[u8]) -> u16 {
+    bytes.len() as u16
 }

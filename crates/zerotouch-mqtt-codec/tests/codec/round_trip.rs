@@ -61,6 +61,40 @@ fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Packet<'a> {
     Packet::from(Publish { topic, payload, retain: false, delivery: Delivery::AtMostOnce })
 }
 
+/// Short fields are copied in pieces that overlap, into room that is cleared first: whatever the lengths
+/// and the room, exactly the packet is written, and nothing before or behind it is touched.
+#[test]
+fn a_message_of_any_length_is_written_and_nothing_else() {
+    let letters: String = ('a'..='z').cycle().take(70).collect();
+    let content: Vec<u8> = (0..=u8::MAX).collect();
+    for (topic_len, payload_len) in (1..=70_u8).flat_map(|t| (0..=70_u8).map(move |p| (t, p))) {
+        let (topic, payload) = (&letters[..topic_len.into()], &content[..payload_len.into()]);
+        let remaining = 2 + topic_len + payload_len;
+        let mut wire = vec![0x30];
+        if remaining < 0x80 {
+            wire.push(remaining);
+        } else {
+            wire.extend([remaining | 0x80, 1]);
+        }
+        wire.extend([0, topic_len]);
+        wire.extend(topic.as_bytes());
+        wire.extend(payload);
+        let packet = publish(topic, payload);
+        for spare in [0, 1, 63, 64, wire.len(), 500] {
+            let mut out = Vec::with_capacity(3 + spare);
+            out.extend(b"old");
+            assert_eq!(packet.encode_to(&mut out), Ok(wire.len()));
+            assert!(out.starts_with(b"old") && out[3..] == wire);
+        }
+        let mut out = [0xEE; 200];
+        assert_eq!(packet.encode(&mut out), Ok(wire.len()));
+        assert!(out.starts_with(&wire) && out[wire.len()..].iter().all(|byte| *byte == 0xEE));
+        let (needed, available) = (wire.len(), wire.len() - 1);
+        let short = EncodeError::BufferTooSmall { needed, available };
+        assert_eq!(packet.encode(&mut out[..available]), Err(short));
+    }
+}
+
 /// Where the remaining length takes another byte (Table 2.4).
 #[test]
 fn remaining_lengths_around_each_limit() {
