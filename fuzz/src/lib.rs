@@ -1,3 +1,4 @@
 //! What the targets share.
 
 pub mod mqtt;
+pub mod steps;
