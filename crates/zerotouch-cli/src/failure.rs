@@ -71,7 +71,8 @@ impl CliError {
             Self::Emulator(EmulatorError::AddressInUse { .. } | EmulatorError::Listen { .. }) => {
                 exit::NETWORK
             }
-            Self::TemporaryDirectory(_)
+            Self::Emulator(EmulatorError::Storage(_) | EmulatorError::Snapshot(_))
+            | Self::TemporaryDirectory(_)
             | Self::Write { .. }
             | Self::Store(_)
             | Self::Start(StartError::Store(_)) => exit::STORAGE,
@@ -118,7 +119,7 @@ impl CliError {
             }
             Self::CaFile { .. } => "give a PEM file with the service's root certificates",
             Self::Emulator(EmulatorError::AddressInUse { .. }) => {
-                "leave --port away to take a free port"
+                "choose another with --port; 0 takes a free one"
             }
             Self::Store(_) | Self::Start(StartError::Store(_)) => {
                 "nothing was sent; mend the directory or choose another with --state-dir"
