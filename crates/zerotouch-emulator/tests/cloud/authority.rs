@@ -38,11 +38,13 @@ fn openssl_reads_the_profile() {
     let identity = world.provision("d", &private_key(1));
     let pem = identity.chain.to_pem();
     let Some(text) = openssl(&["x509", "-noout", "-text"], &pem) else { return };
+    // Versions differ in the spaces around it.
+    let text = text.replace(" = ", "=");
     for expected in [
         "Version: 3",
         "Signature Algorithm: ecdsa-with-SHA384",
-        "Issuer: CN = zerotouch policy default EMULATOR - NOT FOR PRODUCTION",
-        "Subject: CN = d",
+        "Issuer: CN=zerotouch policy default EMULATOR - NOT FOR PRODUCTION",
+        "Subject: CN=d",
         "X509v3 Basic Constraints: critical\n                CA:FALSE",
         "X509v3 Key Usage: critical\n                Digital Signature\n",
         "X509v3 Extended Key Usage: \n                TLS Web Client Authentication\n",
