@@ -28,9 +28,14 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
 fn is_free<const WILDCARDS: bool>(bytes: &[u8]) -> bool {
     let hit = |byte: u8| byte == 0 || WILDCARDS && byte | HASH_TO_PLUS == b'+';
     let any = |chunk: &[u8; 16]| chunk.iter().fold(false, |found, byte| found | hit(*byte));
-    match bytes.last_chunk() {
-        // The last chunk overlaps the one before it, which is cheaper than what is left byte by byte.
-        Some(last) => !bytes.as_chunks().0.iter().any(any) && !any(last),
+    match bytes.last_chunk::<16>() {
+        // The last chunk overlaps the one before it, which is cheaper than what is left byte by byte. It is
+        // looked at as two words: outside the loop, vector instructions would be made of smaller parts.
+        Some(last) => {
+            let words = last.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+            let last = words.fold(0, |found, word| found | hits::<WILDCARDS>(word));
+            last == 0 && !bytes.as_chunks().0.iter().any(any)
+        }
         None => find::<WILDCARDS>(bytes).is_none(),
     }
 }
@@ -78,12 +83,15 @@ const fn find<const WILDCARDS: bool>(bytes: &[u8]) -> Option<usize> {
 /// Where the first hit within a word is.
 #[inline(always)]
 const fn first_hit<const WILDCARDS: bool>(word: [u8; 8]) -> Option<usize> {
-    let word = u64::from_le_bytes(word);
-    let mut hits = zero_bytes(word);
-    if WILDCARDS {
-        hits |= zero_bytes((word | HASHES_TO_PLUS) ^ PLUS);
-    }
+    let hits = hits::<WILDCARDS>(u64::from_le_bytes(word));
     if hits == 0 { None } else { Some(hits.trailing_zeros() as usize / 8) }
+}
+
+/// The high bit of the first hit within a word, and perhaps of bytes behind it.
+#[inline(always)]
+const fn hits<const WILDCARDS: bool>(word: u64) -> u64 {
+    let nul = zero_bytes(word);
+    if WILDCARDS { nul | zero_bytes((word | HASHES_TO_PLUS) ^ PLUS) } else { nul }
 }
 
 /// The high bit of each byte that is zero. A borrow may mark bytes above such a one as well, so only

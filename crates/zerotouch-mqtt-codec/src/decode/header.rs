@@ -54,6 +54,9 @@ impl Decoder {
         let (packet_type, flags) = self.first_byte(*first)?;
         let (remaining, len) = match rest {
             [length, ..] if length & 0x80 == 0 => (u32::from(*length), 2),
+            [low, high, ..] if high & 0x80 == 0 => {
+                (u32::from(low & 0x7F) | u32::from(*high) << 7, 3)
+            }
             _ => match long_remaining_length(rest) {
                 Ok(Some(long)) => long,
                 Ok(None) => return Ok(None),
