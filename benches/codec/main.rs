@@ -18,6 +18,8 @@ trait Peer {
     const NAME: &'static str;
     /// Whether it finds packets at all.
     const DECODES: bool = true;
+    /// Whether it encodes to one run of bytes.
+    const ENCODES_WHOLE: bool = true;
     /// Its type of packet.
     type Packet<'a>;
     /// What it encodes to.
@@ -30,6 +32,12 @@ trait Peer {
 
     /// Encodes to the end of the output.
     fn encode(packet: &Self::Packet<'_>, output: &mut Self::Output);
+
+    /// Encodes to pieces for a vectored write, of which the payload is one that is not copied; says whether
+    /// it can.
+    fn pieces(_packet: &Self::Packet<'_>, _write: impl FnMut(&[u8])) -> bool {
+        false
+    }
 
     /// Receives a piece of the stream, and says how many packets were decoded.
     fn decode(input: &mut Self::Input, piece: &[u8]) -> usize;
@@ -90,6 +98,9 @@ fn pieces() -> Vec<(String, Work, usize)> {
 }
 
 fn encode<P: Peer>(criterion: &mut Criterion) {
+    if !P::ENCODES_WHOLE {
+        return;
+    }
     for work in works() {
         let wire: Vec<u8> = work.packets.iter().flat_map(Spec::wire).collect();
         let Some(packets) = work.packets.iter().map(P::packet).collect::<Option<Vec<_>>>() else {
@@ -111,6 +122,22 @@ fn encode<P: Peer>(criterion: &mut Criterion) {
             bencher.iter(|| run(&mut output));
         });
     }
+}
+
+fn encode_in_pieces<P: Peer>(criterion: &mut Criterion) {
+    let work = works().into_iter().find(|work| work.name == "publish-64k");
+    let spec = &work.expect("there is such a row").packets[0];
+    let Some(packet) = P::packet(spec) else { return };
+    let mut bytes = Vec::new();
+    if !P::pieces(&packet, |piece| bytes.extend_from_slice(piece)) {
+        return;
+    }
+    assert!(bytes == spec.wire(), "{} encodes publish-64k differently in pieces", P::NAME);
+    let mut group = criterion.benchmark_group("encode-publish-64k-in-pieces");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(BenchmarkId::from_parameter(P::NAME), |bencher| {
+        bencher.iter(|| P::pieces(black_box(&packet), |piece| _ = black_box(piece)));
+    });
 }
 
 fn decode<P: Peer>(criterion: &mut Criterion) {
@@ -141,6 +168,7 @@ fn main() {
     macro_rules! measure {
         ($($peer:ty),* $(,)?) => {$(
             encode::<$peer>(&mut criterion);
+            encode_in_pieces::<$peer>(&mut criterion);
             decode::<$peer>(&mut criterion);
         )*};
     }
@@ -152,6 +180,12 @@ fn main() {
         peers::MqttCodecKit,
         peers::MqttBytes,
         peers::Rumqttc,
+        peers::RumqttcNext,
+        peers::Mqute,
+        peers::Rmqtt,
+        peers::NtexMqtt,
+        peers::Mqtt5Protocol,
+        peers::MqttProtocolCore,
     );
     criterion.final_summary();
 }

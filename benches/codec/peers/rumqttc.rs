@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use bytes::BytesMut;
-use rumqttc::mqttbytes::v4::{Connect, Packet, PubAck, Publish, Subscribe, SubscribeFilter};
-use rumqttc::mqttbytes::{Error, QoS, qos};
+use rumqttc_up::mqttbytes::v4::{Connect, Packet, PubAck, Publish, Subscribe, SubscribeFilter};
+use rumqttc_up::mqttbytes::{Error, QoS, qos};
 use zerotouch_benches::Spec;
 
 use crate::Peer;

@@ -39,6 +39,15 @@ impl Peer for ZeroTouch {
         packet.encode_to(output).unwrap();
     }
 
+    fn pieces(packet: &Packet<'_>, mut write: impl FnMut(&[u8])) -> bool {
+        let Packet::Publish(publish) = packet else { return false };
+        let mut header = [0; 64];
+        let length = publish.encode_header(&mut header).unwrap();
+        write(&header[..length]);
+        write(publish.payload);
+        true
+    }
+
     fn decode(reader: &mut Reader, piece: &[u8]) -> usize {
         let Reader { framer, buffer } = reader;
         let mut count = 0;
