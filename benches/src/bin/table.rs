@@ -60,13 +60,13 @@ fn summary(rows: &Rows) {
     println!("|---|---:|---:|---|---:|---:|");
     for (row, times) in rows {
         let Some(ours) = times.get(OURS) else { continue };
-        let memcpy = times.get("memcpy").copied().unwrap_or(f64::NAN);
+        let memcpy = times.get("memcpy").map_or("–".into(), |time| nanoseconds(*time));
         let peers = times.iter().filter(|(name, _)| !NOT_PEERS.contains(&name.as_str()));
         let Some((peer, best)) = peers.min_by(|a, b| a.1.total_cmp(b.1)) else { continue };
         println!(
             "| {row} | {} | {} | {peer} | {} | {:.2}× |",
             nanoseconds(*ours),
-            nanoseconds(memcpy),
+            memcpy,
             nanoseconds(*best),
             best / ours
         );
