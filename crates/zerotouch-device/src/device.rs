@@ -125,8 +125,7 @@ pub struct Device<R> {
     phase: Phase,
     /// The change that the driver is storing.
     storing: Option<Change>,
-    /// The active certificate was refused too often: ask DPS before it is shown again.
-    reprovision: bool,
+    /// How often in a row the hub has refused the active certificate.
     refusals: u32,
     attempts: u32,
     dps_ladder: Ladder,
@@ -148,7 +147,6 @@ impl<R: CryptoRng> Device<R> {
             rng,
             phase: Phase::Idle,
             storing: None,
-            reprovision: false,
             refusals: 0,
             attempts: 0,
             dps_ladder: Ladder::default(),

@@ -38,8 +38,6 @@ impl<R: CryptoRng> Device<R> {
                     }
                 } else if refused {
                     self.refusals += 1;
-                    let limit = self.config.retry.refusals_before_provisioning;
-                    self.reprovision |= self.refusals >= limit;
                 }
                 self.wait(Scope::Hub, session.credential, failure, now);
             }

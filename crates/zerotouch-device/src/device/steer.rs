@@ -33,11 +33,13 @@ impl<R: CryptoRng> Device<R> {
         };
         let staged = self.identity.staged.as_ref().filter(usable).cloned();
         let active = self.identity.active.as_ref().filter(usable).cloned();
+        // Refused too often: DPS is asked before the active certificate is shown again.
+        let refused = self.refusals >= self.config.retry.refusals_before_provisioning;
         match (assignment, staged, active) {
             (Some(assignment), Some(staged), _) => {
                 self.dial_hub(assignment, Credential::Staged, &staged, now);
             }
-            (Some(assignment), None, Some(active)) if !self.reprovision => {
+            (Some(assignment), None, Some(active)) if !refused => {
                 self.dial_hub(assignment, Credential::Active, &active, now);
             }
             _ => self.provision(now),
@@ -117,7 +119,6 @@ impl<R: CryptoRng> Device<R> {
                 }
             }
             Change::Stage { .. } => {
-                self.reprovision = false;
                 self.refusals = 0;
                 if let Some(staged) = &self.identity.staged {
                     let summary = CertificateSummary::new(staged.number, &staged.chain);
