@@ -14,14 +14,11 @@ use crate::Peer;
 /// A packet, or the header of a PUBLISH with its payload left where it is.
 pub struct ZeroTouch;
 
-pub struct Reader {
-    framer: Framer,
-    buffer: Vec<u8>,
-}
+pub struct Reader(Framer);
 
 impl Default for Reader {
     fn default() -> Self {
-        Self { framer: Framer::new(Decoder::new()), buffer: Vec::new() }
+        Self(Framer::new(Decoder::new()))
     }
 }
 
@@ -48,33 +45,28 @@ impl Peer for ZeroTouch {
         true
     }
 
-    fn decode(reader: &mut Reader, piece: &[u8]) -> usize {
-        let Reader { framer, buffer } = reader;
+    fn decode(reader: &mut Reader, mut piece: &[u8]) -> usize {
+        let Reader(framer) = reader;
         let mut count = 0;
-        // As a vectored read does: first what the packet being gathered lacks, then the buffer.
-        let mut rest = piece;
-        if framer.is_mid_packet() {
+        // As from a socket: as much as there is room for, then the packets in it.
+        while !piece.is_empty() {
             let room = framer.unfilled();
-            let (first, behind) = piece.split_at(piece.len().min(room.len()));
-            match (&mut *room, first) {
-                (_, []) => {}
+            let (read, rest) = piece.split_at(piece.len().min(room.len()));
+            match (&mut *room, read) {
                 ([room, ..], [byte]) => *room = *byte,
-                _ => room[..first.len()].copy_from_slice(first),
+                _ => room[..read.len()].copy_from_slice(read),
             }
-            framer.advance(first.len());
-            rest = behind;
-        }
-        buffer.clear();
-        buffer.extend_from_slice(rest);
-        let mut input = &buffer[..];
-        while let Ok(Some(ref packet)) = framer.next_packet(&mut input) {
-            if let Packet::Subscribe(subscribe) = packet {
-                for filter in subscribe.filters.iter() {
-                    black_box(filter);
+            framer.advance(read.len());
+            piece = rest;
+            while let Ok(Some(ref packet)) = framer.next_packet(&mut &[][..]) {
+                if let Packet::Subscribe(subscribe) = packet {
+                    for filter in subscribe.filters.iter() {
+                        black_box(filter);
+                    }
                 }
+                black_box(packet);
+                count += 1;
             }
-            black_box(packet);
-            count += 1;
         }
         count
     }

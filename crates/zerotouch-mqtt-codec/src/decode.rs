@@ -72,6 +72,12 @@ impl Decoder {
         Self { max_packet_size: bytes, ..self }
     }
 
+    /// The size limit, for buffers.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn limit(self) -> usize {
+        usize::try_from(self.max_packet_size).unwrap_or(usize::MAX)
+    }
+
     /// Decodes the first packet of `input`. What lies behind it is not looked at.
     ///
     /// # Errors

@@ -1,25 +1,33 @@
 //! Packets out of a stream that arrives in pieces of any size.
+//!
+//! | state | what is held | next |
+//! |---|---|---|
+//! | between | nothing, or packets that were read in and not yet taken | a packet is whole: it is taken |
+//! | | the beginning of a packet, its fixed header incomplete | more bytes |
+//! | | its fixed header | in body, with room for all of it |
+//! | in body | a part of the packet | it is whole: taken, and between |
+//! | failed | nothing | for ever |
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::decode::{DecodeError, DecodeErrorKind, Decoder, FixedHeader, decode_body};
-use crate::packet::{Packet, PacketType};
+use crate::packet::Packet;
 
-/// The capacity that is always kept once it was needed, in bytes.
-const MIN_KEPT: usize = 4 * 1024;
-
-/// The least of the buffer that is filled with zeroes at once, in bytes.
+/// The least of the buffer that is filled with zeroes at once, what is offered to a reader for packets of
+/// unknown size, and the capacity that is always kept once it was needed, in bytes.
 const STEP: usize = 16 * 1024;
 
-/// The most bytes of a fixed header.
-const MAX_HEADER_LEN: usize = 5;
+/// The shortest fixed header.
+const MIN_HEADER_LEN: usize = 2;
 
-/// Takes packets off a stream.
+/// Takes packets off a stream. The stream's bytes come in one of two ways, and may do so by turns.
 ///
-/// A packet that lies whole in the input is borrowed from it. Only a packet whose bytes come in more
-/// than one piece is gathered in a buffer: its bytes are copied once, and nothing else is. (With
-/// [`unfilled`](Self::unfilled), a reader that can choose where its bytes go avoids that copy too.)
+/// - Handed over: a packet that lies whole in the input is borrowed from it, and only one whose bytes
+///   come in several pieces is gathered in a buffer.
+/// - Read in: [`unfilled`](Self::unfilled) lends the buffer itself to whoever reads the stream, and
+///   [`advance`](Self::advance) says how much was read. Nothing is copied but a packet cut by the
+///   buffer's end, once.
 ///
 /// Nothing is gathered that cannot become a packet: type, flags, direction and size are judged with
 /// the fixed header. The buffer is then allocated once, for the size the packet claims (and touched only
@@ -43,24 +51,43 @@ const MAX_HEADER_LEN: usize = 5;
 /// assert!(!framer.is_mid_packet());
 /// # Ok::<(), zerotouch_mqtt_codec::DecodeError>(())
 /// ```
+///
+/// A reader:
+///
+/// ```
+/// use std::io::Read;
+/// use zerotouch_mqtt_codec::{Decoder, Framer, Packet};
+///
+/// # let mut socket = &[0xC0, 0x00, 0xC0, 0x00][..];
+/// let mut framer = Framer::new(Decoder::new());
+/// loop {
+///     let count = socket.read(framer.unfilled())?;
+///     framer.advance(count);
+///     while let Some(packet) = framer.next_packet(&mut &[][..])? {
+///         assert_eq!(packet, Packet::PingReq);
+///     }
+///     if count == 0 {
+///         break;
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Framer {
     decoder: Decoder,
     state: State,
-    /// The first `filled` bytes are what is there of the packet being gathered, or the packet handed out
-    /// last; what follows is room for more. Within a packet there always is some.
+    /// Its length is what may be written to; `start` to `end` is held. Before that lies what was taken, the
+    /// packet handed out last included.
     buffer: Vec<u8>,
-    filled: usize,
-    /// About the largest packet gathered of late, in bytes.
+    start: usize,
+    end: usize,
+    /// About the most held of late, in bytes.
     usual: usize,
 }
 
 #[derive(Clone, Copy)]
 enum State {
-    /// Between two packets.
     Between,
-    /// Within the fixed header of a packet.
-    InHeader,
-    /// Behind the fixed header of a packet; the buffer has the capacity for all of it.
+    /// The fixed header of the packet whose beginning is held; the buffer has the capacity for all of it.
     InBody(FixedHeader),
     /// The stream has no meaning any more.
     Failed(DecodeError),
@@ -69,10 +96,10 @@ enum State {
 impl Framer {
     /// At the start of a stream.
     pub const fn new(decoder: Decoder) -> Self {
-        Self { decoder, state: State::Between, buffer: Vec::new(), filled: 0, usual: 0 }
+        Self { decoder, state: State::Between, buffer: Vec::new(), start: 0, end: 0, usual: 0 }
     }
 
-    /// Takes at most one packet off the front of `input`.
+    /// Takes at most one packet off what was read in, and then off the front of `input`.
     ///
     /// `None` means that all of `input` is taken and more is needed.
     ///
@@ -85,181 +112,191 @@ impl Framer {
         &'p mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Packet<'p>>, DecodeError> {
-        // Asked again after the last packet, or after bytes that were read into place: most often there
-        // is nothing to do, which the caller need not be told by a call.
-        if input.is_empty() && !self.has_something_to_say() {
+        if self.start < self.end {
+            return self.next_held(input);
+        }
+        if let State::Failed(error) = self.state {
+            return Err(error);
+        }
+        if input.is_empty() {
             return Ok(None);
         }
-        self.take_packet(input)
-    }
-
-    /// Whether there is anything to report without further bytes.
-    #[inline]
-    fn has_something_to_say(&self) -> bool {
-        match &self.state {
-            State::Between | State::InHeader => false,
-            State::InBody(header) => self.filled >= header.packet_len,
-            State::Failed(_) => true,
-        }
-    }
-
-    #[inline]
-    fn take_packet<'p, 'i: 'p>(
-        &'p mut self,
-        input: &mut &'i [u8],
-    ) -> Result<Option<Packet<'p>>, DecodeError> {
-        match &self.state {
-            State::Between => match self.decoder.header(input) {
-                Ok(Some(header)) => {
-                    if let Some((packet, rest)) = input.split_at_checked(header.packet_len) {
-                        *input = rest;
-                        return finish(&mut self.state, &header, packet);
-                    }
-                    self.give_back();
-                    if let Err(error) = self.begin(header) {
-                        return Err(self.fail(error));
-                    }
+        match self.decoder.header(input) {
+            Ok(Some(header)) => {
+                if let Some((packet, rest)) = input.split_at_checked(header.packet_len) {
+                    *input = rest;
+                    return finish(&mut self.state, &header, packet);
                 }
-                Ok(None) => {}
-                Err(error) => return Err(self.fail(error)),
-            },
-            // Another piece that does not complete the packet.
-            State::InBody(header) => {
-                let end = self.filled + input.len();
-                if end < header.packet_len.min(self.buffer.len())
-                    && let Some(room) = self.buffer.get_mut(self.filled..end)
-                {
-                    match (&mut *room, *input) {
-                        // A stream that trickles: no call of `memcpy` for a byte.
-                        ([room], [byte]) => *room = *byte,
-                        _ => room.copy_from_slice(input),
-                    }
-                    self.filled = end;
-                    *input = &[];
-                    return Ok(None);
-                }
+                self.give_back();
+                self.begin(header)?;
             }
-            State::InHeader | State::Failed(_) => {}
+            Ok(None) => self.give_back(),
+            Err(error) => return Err(self.fail(error)),
         }
         self.gather(input)
     }
 
-    /// Whether the stream is within a packet: if it ends here, that packet is cut short.
-    pub const fn is_mid_packet(&self) -> bool {
-        matches!(self.state, State::InHeader | State::InBody(_))
+    /// Takes a packet whose beginning is held.
+    #[inline]
+    fn next_held<'p>(&'p mut self, input: &mut &[u8]) -> Result<Option<Packet<'p>>, DecodeError> {
+        let header = match self.state {
+            State::InBody(header) => header,
+            State::Failed(error) => return Err(error),
+            State::Between => match self.decoder.header(&self.buffer[self.start..self.end]) {
+                Ok(Some(header)) => header,
+                Ok(None) => return self.gather(input),
+                Err(error) => return Err(self.fail(error)),
+            },
+        };
+        if self.end - self.start < header.packet_len {
+            if input.is_empty() && matches!(self.state, State::InBody(_)) {
+                return Ok(None);
+            }
+            return self.gather(input);
+        }
+        self.take(&header)
     }
 
-    /// Room for more of the packet being gathered: a reader may put the stream's next bytes there
-    /// itself, then say how many with [`advance`](Self::advance), then ask for
-    /// [`next_packet`](Self::next_packet), with the input behind those bytes or none.
+    /// Takes a packet that is held whole.
+    #[inline]
+    fn take(&mut self, header: &FixedHeader) -> Result<Option<Packet<'_>>, DecodeError> {
+        self.state = State::Between;
+        let packet = self.start..self.start + header.packet_len;
+        self.start = packet.end;
+        finish(&mut self.state, header, &self.buffer[packet])
+    }
+
+    /// Moves bytes from `input` to the buffer, until that holds a packet.
+    fn gather(&mut self, input: &mut &[u8]) -> Result<Option<Packet<'_>>, DecodeError> {
+        loop {
+            let held = self.end - self.start;
+            let missing = match self.state {
+                State::InBody(header) if held < header.packet_len => header.packet_len - held,
+                State::InBody(header) => return self.take(&header),
+                State::Failed(error) => return Err(error),
+                State::Between => match self.decoder.header(&self.buffer[self.start..self.end]) {
+                    Ok(Some(header)) => {
+                        self.begin(header)?;
+                        continue;
+                    }
+                    Ok(None) => 1,
+                    Err(error) => return Err(self.fail(error)),
+                },
+            };
+            if input.is_empty() {
+                return Ok(None);
+            }
+            let room = self.room(1);
+            let count = room.len().min(missing).min(input.len());
+            match (&mut *room, *input) {
+                // A stream that trickles: no call of `memcpy` for a byte.
+                ([room, ..], [byte]) => *room = *byte,
+                _ => room[..count].copy_from_slice(&input[..count]),
+            }
+            self.end += count;
+            *input = &input[count..];
+        }
+    }
+
+    /// Whether the stream is within a packet: if it ends here, that packet is cut short. To be asked when
+    /// [`next_packet`](Self::next_packet) has none to give.
+    pub const fn is_mid_packet(&self) -> bool {
+        self.start < self.end && !matches!(self.state, State::Failed(_))
+    }
+
+    /// Room for the stream's next bytes: a reader puts them there, says how many with
+    /// [`advance`](Self::advance), and takes packets off until there is none.
     ///
-    /// Empty unless the stream is behind the fixed header of a packet and before its end. For a large
-    /// packet, it is less than the rest at first, and grows with what is there.
+    /// 16 KiB or the greatest size of a packet, whichever is less, when nothing is held, and never none,
+    /// but where [`next_packet`](Self::next_packet) gives an error.
     #[inline]
     pub fn unfilled(&mut self) -> &mut [u8] {
-        match &self.state {
-            State::InBody(header) => {
-                let end = header.packet_len.min(self.buffer.len());
-                self.buffer.get_mut(self.filled..end).unwrap_or_default()
-            }
-            _ => &mut [],
+        if self.start == self.end && self.start > 0 {
+            self.give_back();
         }
+        self.room(STEP.min(self.decoder.limit()).max(MIN_HEADER_LEN))
     }
 
     /// Says that the first `count` bytes of [`unfilled`](Self::unfilled) are the stream's next bytes.
     /// More than there is room for counts as all of it.
     #[inline]
     pub fn advance(&mut self, count: usize) {
-        let room = self.unfilled().len();
-        self.filled += count.min(room);
-        if count >= room {
-            self.touch_more();
-        }
+        self.end += count.min(self.buffer.len() - self.end);
     }
 
-    /// Moves bytes from `input` to the buffer, until that holds a packet.
-    fn gather<'p>(&'p mut self, input: &mut &[u8]) -> Result<Option<Packet<'p>>, DecodeError> {
-        let header = match self.state {
-            State::InBody(header) => header,
-            State::Failed(error) => return Err(error),
-            State::Between | State::InHeader => match self.gather_header(input) {
-                Ok(Some(header)) => header,
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(self.fail(error)),
-            },
+    /// What may be written to; `wanted` bytes, where that is not the rest of a known packet.
+    #[inline]
+    fn room(&mut self, wanted: usize) -> &mut [u8] {
+        let held = self.end - self.start;
+        let enough = match &self.state {
+            State::Failed(_) => return &mut [],
+            State::InBody(header) if held < header.packet_len => self.end < self.buffer.len(),
+            _ => self.buffer.len() - self.end >= wanted,
         };
-        while self.filled < header.packet_len {
-            let room = self.unfilled();
-            let (piece, rest) = input.split_at(room.len().min(input.len()));
-            room[..piece.len()].copy_from_slice(piece);
-            self.advance(piece.len());
-            *input = rest;
-            if input.is_empty() && self.filled < header.packet_len {
-                return Ok(None);
-            }
+        if !enough {
+            self.make_room(wanted);
         }
-        self.state = State::Between;
-        finish(&mut self.state, &header, &self.buffer[..header.packet_len])
+        &mut self.buffer[self.end..]
     }
 
-    /// Gathers byte by byte until the fixed header is there, and makes room for what it announces.
+    /// Within a packet, in steps that grow with what has arrived: a claim of 256 MB costs no more than
+    /// the bytes that follow it.
     #[cold]
-    fn gather_header(&mut self, input: &mut &[u8]) -> Result<Option<FixedHeader>, DecodeError> {
-        if let State::Between = self.state {
-            self.give_back();
-        }
-        while let Some((byte, rest)) = input.split_first() {
-            self.allocate(MAX_HEADER_LEN, None)?;
-            self.buffer.resize(self.buffer.len().max(MAX_HEADER_LEN), 0);
-            self.buffer[self.filled] = *byte;
-            self.filled += 1;
-            *input = rest;
-            self.state = State::InHeader;
-            if let Some(header) = self.decoder.header(&self.buffer[..self.filled])? {
-                self.begin(header)?;
-                return Ok(Some(header));
+    fn make_room(&mut self, wanted: usize) {
+        let held = self.end - self.start;
+        let length = match &self.state {
+            State::InBody(header) if held < header.packet_len => {
+                self.start + (2 * held).max(STEP).min(header.packet_len)
             }
+            _ => {
+                self.move_to_front();
+                held + wanted
+            }
+        };
+        if let Err(error) = self.reserve(length, None) {
+            self.fail(error);
+        } else if length > self.buffer.len() {
+            self.buffer.resize(length, 0);
         }
-        Ok(None)
     }
 
-    /// Makes room for the packet that this fixed header begins.
+    /// Makes room for the packet that this fixed header begins, at once and in one piece.
     fn begin(&mut self, header: FixedHeader) -> Result<(), DecodeError> {
-        self.allocate(header.packet_len, Some(header.packet_type))?;
+        if self.start + header.packet_len > self.buffer.capacity() {
+            self.move_to_front();
+        }
+        if let Err(error) = self.reserve(self.start + header.packet_len, Some(&header)) {
+            return Err(self.fail(error));
+        }
         self.state = State::InBody(header);
-        self.touch_more();
         Ok(())
     }
 
-    /// Gives the buffer the capacity for a packet.
-    fn allocate(
+    fn move_to_front(&mut self) {
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+    }
+
+    /// Gives the buffer a capacity.
+    fn reserve(
         &mut self,
-        packet_len: usize,
-        packet_type: Option<PacketType>,
+        capacity: usize,
+        header: Option<&FixedHeader>,
     ) -> Result<(), DecodeError> {
-        let more = packet_len.saturating_sub(self.buffer.len());
+        let more = capacity.saturating_sub(self.buffer.len());
         self.buffer.try_reserve_exact(more).map_err(|_| {
-            let size = u32::try_from(packet_len).unwrap_or(u32::MAX);
+            let size = u32::try_from(capacity).unwrap_or(u32::MAX);
+            let packet_type = header.map(|header| header.packet_type);
             DecodeError::new(DecodeErrorKind::OutOfMemory { size }, 1, packet_type)
         })
     }
 
-    /// Makes room within the capacity once what there was is used up, in steps that grow with what has
-    /// arrived: a claim of 256 MB costs no more than the bytes that follow it.
-    fn touch_more(&mut self) {
-        if let State::InBody(header) = &self.state {
-            let length = (2 * self.filled).max(STEP).min(header.packet_len);
-            if length > self.buffer.len() {
-                self.buffer.resize(length, 0);
-            }
-        }
-    }
-
-    /// Has done with the packet handed out last, and gives memory back that is unlikely to be needed.
+    /// Has done with all that was held, and gives memory back that is unlikely to be needed.
+    #[inline]
     fn give_back(&mut self) {
-        self.usual = self.filled.max(self.usual - self.usual / 8);
-        self.filled = 0;
-        let kept = self.usual.max(MIN_KEPT);
+        self.usual = self.end.max(self.usual - self.usual / 8);
+        (self.start, self.end) = (0, 0);
+        let kept = self.usual.max(STEP);
         if self.buffer.capacity() > 2 * kept {
             self.buffer.truncate(kept);
             self.buffer.shrink_to(kept);
@@ -270,6 +307,7 @@ impl Framer {
     fn fail(&mut self, error: DecodeError) -> DecodeError {
         self.state = State::Failed(error);
         self.buffer = Vec::new();
+        (self.start, self.end) = (0, 0);
         error
     }
 }
@@ -291,14 +329,14 @@ fn finish<'p>(
 impl fmt::Debug for Framer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
-            State::Between => "between packets",
-            State::InHeader | State::InBody(_) => "mid packet",
             State::Failed(_) => "failed",
+            _ if self.is_mid_packet() => "mid packet",
+            _ => "between packets",
         };
         f.debug_struct("Framer")
             .field("decoder", &self.decoder)
             .field("state", &format_args!("{state}"))
-            .field("gathered", &self.filled)
+            .field("held", &(self.end - self.start))
             .finish_non_exhaustive()
     }
 }

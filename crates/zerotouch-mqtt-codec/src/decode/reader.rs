@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     fn utf8(&mut self, field: Field) -> Result<&'a str, DecodeError> {
         let bytes = self.binary(field)?;
-        match core::str::from_utf8(bytes) {
+        match scan::text(bytes) {
             Ok(text) => Ok(text),
             Err(error) => Err(self.error_within(
                 bytes,

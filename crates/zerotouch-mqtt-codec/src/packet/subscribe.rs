@@ -6,6 +6,7 @@
 use core::fmt;
 use core::hash::{Hash, Hasher};
 
+use crate::scan;
 use crate::topic::TopicFilter;
 use crate::types::{PacketIdentifier, QoS};
 
@@ -103,7 +104,7 @@ impl<'a> Wire<'a> for TopicFilter<'a> {
         let (length, rest) = bytes.split_first_chunk()?;
         let (filter, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
         // Without `unsafe`, a `str` takes this much checking again.
-        Some((Self::checked_before(core::str::from_utf8(filter).ok()?), rest))
+        Some((Self::checked_before(scan::text(filter).ok()?), rest))
     }
 }
 
