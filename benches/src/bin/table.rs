@@ -19,7 +19,8 @@ const OURS: &str = "zerotouch";
 type Rows = BTreeMap<String, BTreeMap<String, f64>>;
 
 fn main() {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+    let target = env::var_os("CARGO_TARGET_DIR").map_or(own.into(), PathBuf::from);
     let mut rows = Rows::new();
     read(&target.join("criterion"), &mut rows);
     if rows.is_empty() {

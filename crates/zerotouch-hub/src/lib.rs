@@ -29,13 +29,19 @@
 extern crate alloc;
 
 mod inbound;
+mod message;
+mod method;
 mod renewal;
+mod request;
 mod telemetry;
+mod twin;
 pub mod wire;
 
 pub use inbound::Inbound;
-pub use renewal::{
-    Renewal, RenewalConfig, RenewalError, RenewalEvent, Request, RequestId, RequestIdError,
-};
+pub use message::CloudMessage;
+pub use method::{METHOD_NOT_IMPLEMENTED, MethodCall, MethodEvent, Methods, RespondError};
+pub use renewal::{Renewal, RenewalConfig, RenewalError, RenewalEvent, RequestId, RequestIdError};
+pub use request::Request;
 pub use telemetry::Telemetry;
+pub use twin::{Properties, ReportError, ReportHandle, Twin, TwinConfig, TwinError, TwinEvent};
 pub use wire::{DEFAULT_API_VERSION, username};

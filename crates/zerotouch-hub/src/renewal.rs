@@ -24,6 +24,7 @@ use thiserror::Error;
 use zerotouch_time::Instant;
 use zerotouch_wire::{ReplyTopic, ServiceError};
 
+use crate::Request;
 use crate::wire::{
     CertificateRequestAccepted, IssueCertificateRequest, IssuedCertificates, MAX_CSR_LENGTH,
     issue_certificate_topic,
@@ -76,15 +77,6 @@ impl Default for RenewalConfig {
     fn default() -> Self {
         Self { response_timeout: Duration::from_secs(120) }
     }
-}
-
-/// A message to publish, at `QoS` 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// The topic name.
-    pub topic: String,
-    /// JSON.
-    pub payload: Vec<u8>,
 }
 
 /// What happened.

@@ -36,6 +36,30 @@ impl Telemetry {
         self.system("$.mid", id)
     }
 
+    /// The id of the message this one answers (`$.cid`).
+    #[must_use]
+    pub fn correlation_id(self, id: impl Into<String>) -> Self {
+        self.system("$.cid", id)
+    }
+
+    /// Who or what the message is from, below the device (`$.uid`).
+    #[must_use]
+    pub fn user_id(self, id: impl Into<String>) -> Self {
+        self.system("$.uid", id)
+    }
+
+    /// When what it tells was so (`$.ctime`), RFC 3339.
+    #[must_use]
+    pub fn creation_time(self, time: impl Into<String>) -> Self {
+        self.system("$.ctime", time)
+    }
+
+    /// The component of the device's model that it is from (`$.sub`).
+    #[must_use]
+    pub fn component(self, name: impl Into<String>) -> Self {
+        self.system("$.sub", name)
+    }
+
     /// The media type of the payload (`$.ct`), as `application/json`: the hub routes by content only
     /// with this and the encoding set.
     #[must_use]
@@ -84,6 +108,24 @@ mod tests {
         assert_eq!(
             telemetry.topic("d"),
             "devices/d/messages/events/a%2Fb%26c=%23%3D%2B%C3%BC%2F&$.mid=1%26%24.to%3D%2Fevil"
+        );
+    }
+
+    // The names as the vendor's clients write them.
+    #[test]
+    fn system_properties_have_their_short_names() {
+        let telemetry = Telemetry::new("x")
+            .message_id("1")
+            .correlation_id("2")
+            .user_id("3")
+            .creation_time("2026-01-31T12:52:20Z")
+            .component("thermostat")
+            .content_type("application/json")
+            .content_encoding("utf-8");
+        assert_eq!(
+            telemetry.topic("d"),
+            "devices/d/messages/events/$.mid=1&$.cid=2&$.uid=3&$.ctime=2026-01-31T12%3A52%3A20Z\
+             &$.sub=thermostat&$.ct=application%2Fjson&$.ce=utf-8"
         );
     }
 

@@ -29,11 +29,21 @@ pub const ISSUE_CERTIFICATE_PREFIX: &str = "$iothub/credentials/POST/issueCertif
 pub const TWIN_REPLY_PREFIX: &str = "$iothub/twin/res/";
 /// How the topic of a method call begins; the name and a property bag follow.
 pub const METHOD_PREFIX: &str = "$iothub/methods/POST/";
+/// How the topic of a method's answer begins; the status and a property bag follow.
+pub const METHOD_REPLY_PREFIX: &str = "$iothub/methods/res/";
+/// How the topic that asks for the twin begins; a property bag follows.
+pub const TWIN_GET_PREFIX: &str = "$iothub/twin/GET/?";
+/// How the topic that reports properties begins; a property bag follows.
+pub const TWIN_REPORT_PREFIX: &str = "$iothub/twin/PATCH/properties/reported/?";
 /// How the topic of a changed desired property begins; a property bag follows.
 pub const DESIRED_PREFIX: &str = "$iothub/twin/PATCH/properties/desired/?";
 
 /// The largest request the hub takes: 8 KiB of base64.
 pub const MAX_CSR_LENGTH: usize = 8192;
+/// The largest payload of a method's call or answer: 128 KiB.
+pub const MAX_METHOD_LENGTH: usize = 128 * 1024;
+/// The largest report of twin properties: 32 KiB.
+pub const MAX_REPORTED_LENGTH: usize = 32 * 1024;
 /// The largest telemetry message: 256 KiB.
 pub const MAX_TELEMETRY_LENGTH: usize = 256 * 1024;
 
