@@ -294,8 +294,16 @@ impl Framer {
     /// Has done with all that was held, and gives memory back that is unlikely to be needed.
     #[inline]
     fn give_back(&mut self) {
-        self.usual = self.end.max(self.usual - self.usual / 8);
-        (self.start, self.end) = (0, 0);
+        let held = core::mem::take(&mut self.end);
+        self.start = 0;
+        if self.buffer.capacity() > 2 * STEP {
+            self.shrink(held);
+        }
+    }
+
+    #[inline(never)]
+    fn shrink(&mut self, held: usize) {
+        self.usual = held.max(self.usual - self.usual / 8);
         let kept = self.usual.max(STEP);
         if self.buffer.capacity() > 2 * kept {
             self.buffer.truncate(kept);
