@@ -113,7 +113,7 @@ impl Driver {
         let now = self.clock.now();
         match input {
             Input::SendTelemetry(telemetry, done) => {
-                match self.device.send_telemetry(&telemetry, now) {
+                match self.device.send_telemetry(telemetry, now) {
                     // Whoever has stopped listening need not be told.
                     Ok(handle) => {
                         self.waiters.telemetry(handle, move |result| drop(done.send(result)));

@@ -12,7 +12,7 @@ use zerotouch_dps::{GLOBAL_HOST, IdScope, RegistrationId};
 use zerotouch_hub::{DEFAULT_API_VERSION, RenewalConfig};
 use zerotouch_mqtt_session::ClientConfig;
 
-use crate::TlsIdentity;
+use crate::{QueuePolicy, TlsIdentity};
 
 /// MQTT over TLS.
 const MQTTS_PORT: u16 = 8883;
@@ -44,6 +44,8 @@ pub struct Config {
     pub hub: HubPolicy,
     /// About trying again.
     pub retry: RetryPolicy,
+    /// About telemetry that cannot be sent yet.
+    pub queue: QueuePolicy,
     /// About renewal.
     pub renewal: RenewalConfig,
     /// Limits of the MQTT client.
@@ -74,6 +76,7 @@ impl Config {
             key_algorithm: KeyAlgorithm::EcdsaP384,
             hub: HubPolicy::default(),
             retry: RetryPolicy::default(),
+            queue: QueuePolicy::default(),
             renewal: RenewalConfig::default(),
             mqtt: ClientConfig::default(),
             dial_timeout: Duration::from_secs(60),
@@ -93,6 +96,15 @@ pub struct HubPolicy {
     pub hosts: HubHosts,
     /// Default the first that renews certificates. Nothing is derived from the text.
     pub api_version: String,
+    /// Whether to receive cloud-to-device messages; default yes.
+    pub messages: bool,
+    /// Whether to take calls of direct methods; default no. A call that nobody answers keeps its caller
+    /// waiting.
+    pub methods: bool,
+    /// Whether to keep the twin; default no.
+    pub twin: bool,
+    /// The model that the device implements, as `dtmi:com:example:Thermostat;1`; default none.
+    pub model_id: Option<String>,
     /// Seconds of silence after which the device pings; default 240, at most 1177 are useful (the
     /// hub's ceiling).
     pub keep_alive: u16,
@@ -104,6 +116,10 @@ impl Default for HubPolicy {
             port: MQTTS_PORT,
             hosts: HubHosts::default(),
             api_version: DEFAULT_API_VERSION.to_owned(),
+            messages: true,
+            methods: false,
+            twin: false,
+            model_id: None,
             keep_alive: 240,
         }
     }

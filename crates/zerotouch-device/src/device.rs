@@ -7,6 +7,7 @@
 //! | `Dps` | assigned, chain accepted | `Store(Stage)`, `Leaving`, then `Ready` |
 //! | `Hub` | accepted with a staged certificate | `Store(Activate)` |
 //! | | renewed | `Store(Stage)`; once nothing is in flight `Leaving`, then `Ready` |
+//! | | `close` | once nothing waits `Leaving`, then `Stopped` |
 //! | | a staged certificate is refused | `Store(DiscardStaged)`, `Waiting` |
 //! | `Dps`, `Hub` | any failure | `Waiting` on a ladder, or `Stopped` |
 //! | `Waiting` | its instant | `Ready` |
@@ -20,24 +21,29 @@ mod ending;
 mod steer;
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::mem;
 
 use rand_core::CryptoRng;
+use serde_json::{Map, Value};
 use thiserror::Error;
-use zerotouch_hub::Telemetry;
 use zerotouch_hub::wire::MAX_TELEMETRY_LENGTH;
-use zerotouch_mqtt_session::PublishError;
+use zerotouch_hub::{
+    MethodCall, Methods, ReportError, ReportHandle, RespondError, Telemetry, Twin, TwinConfig,
+};
+use zerotouch_mqtt_codec::MAX_TOPIC_LEN;
 use zerotouch_store::{Change, Identity, StoreError};
 use zerotouch_time::{Instant, Now};
 
 use crate::backoff::Ladder;
-use crate::hub::{HubSession, Renewing};
+use crate::hub::{Draining, HubSession, Lasting, Renewing};
 use crate::link::{Link, LinkStep};
 use crate::provision::DpsSession;
+use crate::queue::Queue;
 use crate::{
-    Action, Config, ConnectionId, Event, Failure, Scope, TelemetryHandle, TransportFailure,
-    TransportFailureKind,
+    Action, Config, ConnectionId, Event, Failure, QueueStatus, Scope, TelemetryHandle,
+    TransportFailure, TransportFailureKind,
 };
 
 /// Where a device is in its life.
@@ -67,22 +73,28 @@ pub enum State {
     Stopped,
 }
 
-/// Why telemetry was not taken. Nothing has been sent.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+/// Why telemetry was not taken. Nothing is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// There is no hub at the other end now.
-    #[error("not connected to the hub")]
-    NotConnected,
+    /// The device is closing, or has stopped.
+    #[error("the device has stopped")]
+    Stopped,
+    /// As much waits as may: see [`QueuePolicy`](crate::QueuePolicy).
+    #[error("the queue is full")]
+    QueueFull,
     /// The hub takes no message as large.
     #[error("the message has {length} bytes, the hub takes {MAX_TELEMETRY_LENGTH}")]
     TooLarge {
         /// Its length.
         length: usize,
     },
-    /// The MQTT client is at a limit.
-    #[error(transparent)]
-    Publish(#[from] PublishError),
+    /// Its properties do not fit into a topic.
+    #[error("the message's properties have {length} bytes as a topic, {MAX_TOPIC_LEN} fit")]
+    PropertiesTooLarge {
+        /// Their length.
+        length: usize,
+    },
 }
 
 /// Why a renewal was not begun.
@@ -123,6 +135,7 @@ pub struct Device<R> {
     identity: Identity,
     rng: R,
     phase: Phase,
+    lasting: Lasting,
     /// The change that the driver is storing.
     storing: Option<Change>,
     /// How often in a row the hub has refused the active certificate.
@@ -132,7 +145,6 @@ pub struct Device<R> {
     hub_ladder: Ladder,
     identity_ladder: Ladder,
     last_connection: u64,
-    last_telemetry: u64,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
 }
@@ -140,8 +152,13 @@ pub struct Device<R> {
 /// Commands of the application.
 impl<R: CryptoRng> Device<R> {
     /// A device with the identity that its store holds.
-    pub fn new(config: Config, identity: Identity, rng: R) -> Self {
+    pub fn new(config: Config, identity: Identity, mut rng: R) -> Self {
         Self {
+            lasting: Lasting {
+                queue: Queue::new(config.queue),
+                methods: Methods::default(),
+                twin: Twin::new(TwinConfig::default(), rng.next_u32()),
+            },
             config,
             identity,
             rng,
@@ -153,7 +170,6 @@ impl<R: CryptoRng> Device<R> {
             hub_ladder: Ladder::default(),
             identity_ladder: Ladder::default(),
             last_connection: 0,
-            last_telemetry: 0,
             actions: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -167,30 +183,63 @@ impl<R: CryptoRng> Device<R> {
         }
     }
 
-    /// Sends telemetry at `QoS` 1; [`Event::TelemetryAcknowledged`] or [`Event::TelemetryLost`] follows.
+    /// Sends telemetry, now or when there is a hub at the other end, in the order of these calls and, if a
+    /// connection ends before it is acknowledged, again. [`Event::TelemetryAcknowledged`] or
+    /// [`Event::TelemetryDropped`] follows.
     pub fn send_telemetry(
         &mut self,
-        telemetry: &Telemetry,
+        telemetry: Telemetry,
         now: Now,
     ) -> Result<TelemetryHandle, SendError> {
-        let session = match &mut self.phase {
-            // While a change of certificate waits for what is in flight, nothing is added to it.
-            Phase::Hub(session)
-                if session.link.is_up()
-                    && !matches!(session.renewal, Renewing::Switching { .. }) =>
-            {
-                session
-            }
-            _ => return Err(SendError::NotConnected),
-        };
+        if self.is_ending() {
+            return Err(SendError::Stopped);
+        }
         let length = telemetry.payload.len();
         if length > MAX_TELEMETRY_LENGTH {
             return Err(SendError::TooLarge { length });
         }
-        let handle = TelemetryHandle(self.last_telemetry + 1);
-        session.send_telemetry(telemetry, handle, now.monotonic)?;
-        self.last_telemetry = handle.0;
+        // A device id has at most 128 characters, wherever the device will be assigned to.
+        let length = telemetry.topic("").len() + 128;
+        if length > MAX_TOPIC_LEN {
+            return Err(SendError::PropertiesTooLarge { length });
+        }
+        let handle = self.lasting.queue.push(telemetry, now.monotonic)?;
+        self.settle(now);
         Ok(handle)
+    }
+
+    /// How much telemetry is not acknowledged yet.
+    pub fn queue(&self) -> QueueStatus {
+        self.lasting.queue.status()
+    }
+
+    /// Answers a method call of [`Event::Method`] with a status and JSON or nothing.
+    pub fn respond(
+        &mut self,
+        call: MethodCall,
+        status: i32,
+        payload: &[u8],
+        now: Now,
+    ) -> Result<(), RespondError> {
+        self.lasting.methods.respond(call, status, payload)?;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Reports properties of the twin; [`Event::Twin`] tells what came of it.
+    pub fn report_properties(
+        &mut self,
+        patch: &Map<String, Value>,
+        now: Now,
+    ) -> Result<ReportHandle, ReportError> {
+        let handle = self.lasting.twin.report(patch, now.monotonic)?;
+        self.settle(now);
+        Ok(handle)
+    }
+
+    /// The twin, as far as it is known.
+    pub fn twin(&self) -> &Twin {
+        &self.lasting.twin
     }
 
     /// Renews the certificate now: [`Event::RenewalRequested`], then either
@@ -200,7 +249,8 @@ impl<R: CryptoRng> Device<R> {
         if !session.link.is_up() {
             return Err(RenewError::NotConnected);
         }
-        if !matches!(session.renewal, Renewing::No) || self.storing.is_some() {
+        let is_idle = matches!(session.renewal, Renewing::No) && session.draining.is_none();
+        if !is_idle || self.storing.is_some() {
             return Err(RenewError::Busy);
         }
         if self.identity.pending.is_some() {
@@ -214,9 +264,27 @@ impl<R: CryptoRng> Device<R> {
         Ok(())
     }
 
-    /// Says goodbye and ends; [`Event::Stopped`] follows.
+    /// Sends what waits, for as long as `Config::close_timeout` allows, says goodbye and ends;
+    /// [`Event::Stopped`] follows.
     pub fn close(&mut self, now: Now) {
-        self.leave(Then::Stop, now.monotonic);
+        let deadline = now.monotonic + self.config.close_timeout;
+        match &mut self.phase {
+            Phase::Hub(session) if session.link.is_up() => {
+                let draining = session.draining.filter(|d| matches!(d, Draining::Queue { .. }));
+                session.draining = draining.or(Some(Draining::Queue { deadline }));
+            }
+            _ => self.leave(Then::Stop, now.monotonic),
+        }
+        self.settle(now);
+    }
+
+    fn is_ending(&self) -> bool {
+        match &self.phase {
+            Phase::Hub(session) => matches!(session.draining, Some(Draining::Queue { .. })),
+            Phase::Leaving { then, .. } => *then == Then::Stop,
+            Phase::Stopped => true,
+            _ => false,
+        }
     }
 
     /// Where the device is in its life.
@@ -226,6 +294,7 @@ impl<R: CryptoRng> Device<R> {
             Phase::Ready => State::Storing,
             Phase::Waiting { scope, until } => State::Waiting { scope: *scope, until: *until },
             Phase::Dps(_) => State::Provisioning,
+            Phase::Hub(_) if self.is_ending() => State::Closing,
             Phase::Hub(session) if session.link.is_up() => State::Connected,
             Phase::Hub(_) => State::Connecting,
             Phase::Leaving { .. } => State::Closing,
@@ -284,7 +353,7 @@ impl<R: CryptoRng> Device<R> {
                     .handle_bytes(&mut bytes, monotonic, &mut self.rng)
                     .map(|step| self.after_dps(step, now)),
                 Phase::Hub(session) => session
-                    .handle_bytes(&mut bytes, monotonic)
+                    .handle_bytes(&mut bytes, &mut self.lasting, now)
                     .map(|step| self.after_hub(step, now)),
                 _ => None,
             };
@@ -348,6 +417,7 @@ impl<R: CryptoRng> Device<R> {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
         let monotonic = now.monotonic;
+        self.lasting.queue.handle_timeout(monotonic);
         match &mut self.phase {
             Phase::Waiting { until, .. } if monotonic >= *until => {
                 self.phase = Phase::Ready;
@@ -358,7 +428,7 @@ impl<R: CryptoRng> Device<R> {
                 self.after_dps(step, now);
             }
             Phase::Hub(session) => {
-                let step = session.handle_timeout(monotonic);
+                let step = session.handle_timeout(&mut self.lasting, monotonic);
                 self.after_hub(step, now);
             }
             _ => {}
@@ -384,13 +454,14 @@ impl<R: CryptoRng> Device<R> {
 
     /// When [`Device::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match &self.phase {
+        let phase = match &self.phase {
             Phase::Idle | Phase::Ready | Phase::Stopped => None,
             Phase::Waiting { until, .. } => Some(*until),
             Phase::Dps(session) => session.poll_timeout(),
-            Phase::Hub(session) => session.poll_timeout(),
+            Phase::Hub(session) => session.poll_timeout(&self.lasting),
             Phase::Leaving { deadline, .. } => Some(*deadline),
-        }
+        };
+        [phase, self.lasting.queue.poll_timeout()].into_iter().flatten().min()
     }
 }
 

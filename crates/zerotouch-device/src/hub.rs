@@ -1,28 +1,55 @@
-//! A session with the hub: telemetry, commands, and at most one renewal.
+//! A session with the hub: telemetry, messages, methods, the twin, and at most one renewal.
 
-use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use zerotouch_dps::Assignment;
-use zerotouch_hub::wire::{CREDENTIALS, CertificateRequestAccepted, commands_filter};
-use zerotouch_hub::{Inbound, Renewal, RenewalEvent, Telemetry, username};
-use zerotouch_mqtt_codec::{Connect, Login, QoS, TopicFilter, TopicName};
-use zerotouch_mqtt_session::{PublishError, PublishHandle, SubscribeHandle};
-use zerotouch_time::Instant;
+use zerotouch_hub::wire::{
+    CREDENTIALS, CertificateRequestAccepted, DESIRED_PROPERTIES, METHODS, TWIN_RESPONSES,
+    commands_filter,
+};
+use zerotouch_hub::{
+    CloudMessage, Inbound, MethodEvent, Methods, Renewal, RenewalEvent, Request, Twin, TwinEvent,
+    username,
+};
+use zerotouch_mqtt_codec::{Connect, Login, QoS, TopicName};
+use zerotouch_mqtt_session::{PublishError, PublishHandle};
+use zerotouch_time::{Instant, Now};
 
-use crate::link::{Link, LinkStep};
-use crate::{Config, ConnectionId, Credential, Failure, RenewalFailure, TelemetryHandle};
+use crate::link::{Link, LinkStep, Subscription};
+use crate::queue::{Queue, Sent};
+use crate::{Config, ConnectionId, Credential, Failure, RenewalFailure};
+
+/// What outlives a session: telemetry that is not acknowledged, the twin, the calls' numbering.
+#[derive(Debug)]
+pub(crate) struct Lasting {
+    pub(crate) queue: Queue,
+    pub(crate) methods: Methods,
+    pub(crate) twin: Twin,
+}
+
+impl Lasting {
+    /// The connection ended.
+    pub(crate) fn interrupt(&mut self) {
+        self.queue.interrupt();
+        self.methods.interrupt();
+        self.twin.interrupt();
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct HubSession {
     pub(crate) link: Link,
     pub(crate) credential: Credential,
     pub(crate) renewal: Renewing,
+    pub(crate) draining: Option<Draining>,
     assignment: Assignment,
-    telemetry: Vec<(PublishHandle, TelemetryHandle)>,
-    /// A command that came with the packet just handled.
-    command: Option<HubStep>,
+    /// A message that came with the packet just handled.
+    message: Option<CloudMessage>,
+    /// Requests that there was no room for, in order.
+    waiting: VecDeque<Request>,
 }
 
 /// How far a renewal is, as this session sees it.
@@ -32,15 +59,27 @@ pub(crate) enum Renewing {
     No,
     /// The key is on its way into the store.
     StoringKey,
-    /// The subscription is awaited.
-    Subscribing(SubscribeHandle, Renewal),
     /// The request is with the hub.
-    Requested(Renewal),
+    Requested(Box<Renewal>),
     /// The chain is on its way into the store.
     StoringChain,
-    /// What is in flight is waited for; then the connection makes way for one with the new
-    /// certificate.
-    Switching { deadline: Instant },
+}
+
+/// What is waited for before a connection is given up on purpose.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Draining {
+    /// That nothing is in flight, before a connection with another certificate: the rest can wait.
+    Flight { deadline: Instant },
+    /// That nothing waits any more, before the end.
+    Queue { deadline: Instant },
+}
+
+impl Draining {
+    pub(crate) fn deadline(self) -> Instant {
+        match self {
+            Self::Flight { deadline } | Self::Queue { deadline } => deadline,
+        }
+    }
 }
 
 /// What a session came to.
@@ -48,9 +87,10 @@ pub(crate) enum Renewing {
 pub(crate) enum HubStep {
     Progress,
     Connected,
-    TelemetryAcknowledged(TelemetryHandle),
-    Command { payload: Vec<u8>, properties: String },
-    RenewalRequested,
+    Published(PublishHandle),
+    Message(CloudMessage),
+    Method(MethodEvent),
+    Twin(TwinEvent),
     RenewalAccepted(CertificateRequestAccepted),
     Issued(Vec<String>),
     RenewalFailed(RenewalFailure),
@@ -66,14 +106,28 @@ impl HubSession {
         now: Instant,
     ) -> Self {
         let timeouts = (config.dial_timeout, config.subscribe_timeout);
-        let filter = commands_filter(&assignment.device_id);
+        let hub = &config.hub;
+        let mut subscriptions = Vec::new();
+        // What the application wants is required; without the last, certificates come from DPS.
+        if hub.messages {
+            subscriptions.push(Subscription::required(commands_filter(&assignment.device_id)));
+        }
+        if hub.methods {
+            subscriptions.push(Subscription::required(METHODS));
+        }
+        if hub.twin {
+            subscriptions.push(Subscription::required(TWIN_RESPONSES));
+            subscriptions.push(Subscription::required(DESIRED_PROPERTIES));
+        }
+        subscriptions.push(Subscription::optional(CREDENTIALS));
         Self {
-            link: Link::new(connection, config.mqtt.clone(), filter, timeouts, now),
+            link: Link::new(connection, config.mqtt.clone(), subscriptions, timeouts, now),
             credential,
             renewal: Renewing::No,
+            draining: None,
             assignment,
-            telemetry: Vec::new(),
-            command: None,
+            message: None,
+            waiting: VecDeque::new(),
         }
     }
 
@@ -81,11 +135,21 @@ impl HubSession {
         &self.assignment
     }
 
+    /// Whether answers to certificate requests are heard.
+    pub(crate) fn can_renew(&self) -> bool {
+        self.link.hears(CREDENTIALS)
+    }
+
     /// The transport is there: introduce the device. TLS has shown the certificate.
     pub(crate) fn handle_dialled(&mut self, config: &Config, now: Instant) -> Result<(), Failure> {
         let Assignment { assigned_hub, device_id, .. } = &self.assignment;
-        let client_version = &config.registration.client_version;
-        let username = username(assigned_hub, device_id, &config.hub.api_version, client_version);
+        let username = username(
+            assigned_hub,
+            device_id,
+            &config.hub.api_version,
+            &config.registration.client_version,
+            config.hub.model_id.as_deref(),
+        );
         let connect = Connect {
             client_id: device_id,
             clean_session: false,
@@ -96,66 +160,46 @@ impl HubSession {
         self.link.connect(&connect, now)
     }
 
-    pub(crate) fn send_telemetry(
+    pub(crate) fn handle_bytes(
         &mut self,
-        telemetry: &Telemetry,
-        handle: TelemetryHandle,
-        now: Instant,
-    ) -> Result<(), PublishError> {
-        let topic = telemetry.topic(&self.assignment.device_id);
-        let topic = TopicName::new(&topic).map_err(|_| PublishError::TooLarge {
-            size: topic.len(),
-            limit: usize::from(u16::MAX),
-        })?;
-        let published =
-            self.link.mqtt.publish(topic, &telemetry.payload, QoS::AtLeastOnce, false, now)?;
-        self.telemetry.extend(published.map(|published| (published, handle)));
-        Ok(())
-    }
-
-    /// Telemetry that nobody will acknowledge any more.
-    pub(crate) fn take_unacknowledged(&mut self) -> impl Iterator<Item = TelemetryHandle> + '_ {
-        self.telemetry.drain(..).map(|(_, handle)| handle)
-    }
-
-    /// Asks for the subscription that a renewal's answers need: before its request, always.
-    pub(crate) fn begin_renewal(
-        &mut self,
-        renewal: Renewal,
-        now: Instant,
-    ) -> Result<(), RenewalFailure> {
-        let filter = TopicFilter::new(CREDENTIALS)
-            .map_err(|_| Failure::SubscriptionRefused { filter: CREDENTIALS.to_owned() })?;
-        let handle =
-            self.link.mqtt.subscribe(&[(filter, QoS::AtLeastOnce)], now).map_err(Failure::from)?;
-        self.renewal = Renewing::Subscribing(handle, renewal);
-        Ok(())
-    }
-
-    pub(crate) fn handle_bytes(&mut self, input: &mut &[u8], now: Instant) -> Option<HubStep> {
-        let Self { link, renewal, assignment, command, .. } = self;
-        let on_message =
-            |topic: &str, body: &[u8]| match Inbound::parse(&assignment.device_id, topic) {
+        input: &mut &[u8],
+        lasting: &mut Lasting,
+        now: Now,
+    ) -> Option<HubStep> {
+        let Self { link, renewal, assignment, message, .. } = self;
+        let on_message = |topic: &str, body: &[u8]| {
+            let monotonic = now.monotonic;
+            match Inbound::parse(&assignment.device_id, topic) {
                 Some(Inbound::Command { properties }) => {
-                    let (payload, properties) = (body.to_owned(), properties.as_str().to_owned());
-                    *command = Some(HubStep::Command { payload, properties });
+                    *message = Some(CloudMessage::new(properties, body));
+                }
+                Some(Inbound::Method { name, request_id }) => {
+                    lasting.methods.handle_call(name, request_id, body);
+                }
+                Some(Inbound::TwinReply(reply)) => {
+                    lasting.twin.handle_reply(&reply, body, monotonic);
+                }
+                Some(Inbound::DesiredProperties { version }) => {
+                    lasting.twin.handle_desired(version, body, monotonic);
                 }
                 Some(Inbound::CredentialReply(reply)) => {
                     if let Renewing::Requested(renewal) = renewal {
-                        renewal.handle_reply(&reply, body, now);
+                        renewal.handle_reply(&reply, body, monotonic);
                     }
                 }
                 // Acknowledged and ignored, as anything a service may send in future.
                 _ => {}
-            };
-        let step = link.handle_bytes(input, now, on_message)?;
-        Some(self.after(step, now))
+            }
+        };
+        let step = link.handle_bytes(input, now.monotonic, on_message)?;
+        Some(self.after(step, lasting, now))
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> HubStep {
+    pub(crate) fn handle_timeout(&mut self, lasting: &mut Lasting, now: Instant) -> HubStep {
         if let Some(failure) = self.link.handle_timeout(now) {
             return HubStep::Failed(failure);
         }
+        lasting.twin.handle_timeout(now);
         if let Renewing::Requested(renewal) = &mut self.renewal {
             renewal.handle_timeout(now);
         }
@@ -163,9 +207,15 @@ impl HubSession {
     }
 
     /// The next step that no packet brought, or that came with one beside its own.
-    pub(crate) fn poll_step(&mut self, now: Instant) -> Option<HubStep> {
-        if let Some(command) = self.command.take() {
-            return Some(command);
+    pub(crate) fn poll_step(&mut self, lasting: &mut Lasting, now: Now) -> Option<HubStep> {
+        if let Some(message) = self.message.take() {
+            return Some(HubStep::Message(message));
+        }
+        if let Some(event) = lasting.methods.poll_event() {
+            return Some(HubStep::Method(event));
+        }
+        if let Some(event) = lasting.twin.poll_event() {
+            return Some(HubStep::Twin(event));
         }
         if let Renewing::Requested(renewal) = &mut self.renewal
             && let Some(event) = renewal.poll_event()
@@ -177,58 +227,86 @@ impl HubSession {
                 _ => HubStep::Progress,
             });
         }
-        let step = self.link.poll_step(now)?;
-        Some(self.after(step, now))
+        if let Some(step) = self.link.poll_step(now.monotonic) {
+            return Some(self.after(step, lasting, now));
+        }
+        if self.link.is_up() {
+            self.publish(lasting, now.monotonic);
+        }
+        None
     }
 
-    fn after(&mut self, step: LinkStep, now: Instant) -> HubStep {
+    fn after(&mut self, step: LinkStep, lasting: &mut Lasting, now: Now) -> HubStep {
         match step {
-            LinkStep::Progress => HubStep::Progress,
-            LinkStep::Up => HubStep::Connected,
+            LinkStep::Progress | LinkStep::Subscribed { .. } => HubStep::Progress,
+            LinkStep::Up => {
+                if self.link.hears(TWIN_RESPONSES) {
+                    lasting.twin.start(now.monotonic);
+                }
+                HubStep::Connected
+            }
             LinkStep::Failed(failure) => HubStep::Failed(failure),
-            LinkStep::Published(published) => {
-                match self.telemetry.iter().position(|(handle, _)| *handle == published) {
-                    Some(position) => {
-                        HubStep::TelemetryAcknowledged(self.telemetry.remove(position).1)
-                    }
-                    None => HubStep::Progress,
-                }
-            }
-            LinkStep::Subscribed { handle, granted } => self.subscribed(handle, granted, now),
+            LinkStep::Published(published) => HubStep::Published(published),
         }
     }
 
-    fn subscribed(&mut self, handle: SubscribeHandle, granted: bool, now: Instant) -> HubStep {
-        match core::mem::take(&mut self.renewal) {
-            Renewing::Subscribing(awaited, mut renewal) if awaited == handle => {
-                if !granted {
-                    let filter = CREDENTIALS.to_owned();
-                    return HubStep::RenewalFailed(Failure::SubscriptionRefused { filter }.into());
-                }
-                renewal.start(now);
-                let taken = renewal.poll_request().map(|request| {
-                    let topic =
-                        TopicName::new(&request.topic).map_err(|_| PublishError::NotConnected)?;
-                    self.link.mqtt.publish(topic, &request.payload, QoS::AtLeastOnce, false, now)
-                });
-                // If the transmit buffer is full of telemetry, the renewal's own deadline ends it.
-                let requested = matches!(taken, Some(Ok(_)));
-                self.renewal = Renewing::Requested(renewal);
-                if requested { HubStep::RenewalRequested } else { HubStep::Progress }
+    /// Sends what waits, as far as there is room: requests before telemetry, which may be much.
+    fn publish(&mut self, lasting: &mut Lasting, now: Instant) {
+        let Self { link, renewal, draining, assignment, waiting, .. } = self;
+        let Lasting { queue, methods, twin } = lasting;
+        let mut send = |topic: &str, payload: &[u8]| {
+            let Ok(topic) = TopicName::new(topic) else { return Sent::Never };
+            match link.mqtt.publish(topic, payload, QoS::AtLeastOnce, false, now) {
+                Ok(Some(handle)) => Sent::InFlight(handle),
+                Ok(None)
+                | Err(
+                    PublishError::NotConnected
+                    | PublishError::WindowFull { .. }
+                    | PublishError::TransmitBufferFull { .. },
+                ) => Sent::NoRoom,
+                Err(_) => Sent::Never,
             }
-            other => {
-                self.renewal = other;
-                HubStep::Progress
+        };
+        loop {
+            let certificate = match renewal {
+                Renewing::Requested(renewal) => renewal.poll_request(),
+                _ => None,
+            };
+            let next =
+                certificate.or_else(|| methods.poll_request()).or_else(|| twin.poll_request());
+            waiting.extend(next);
+            let Some(request) = waiting.front() else { break };
+            if let Sent::NoRoom = send(&request.topic, &request.payload) {
+                return;
             }
+            waiting.pop_front();
+        }
+        // Nothing is added to what a change of certificate waits for.
+        if !matches!(draining, Some(Draining::Flight { .. })) {
+            queue.pump(|telemetry| {
+                send(&telemetry.topic(&assignment.device_id), &telemetry.payload)
+            });
         }
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    /// Whether what was waited for has come, or will not.
+    pub(crate) fn has_drained(&self, lasting: &Lasting, now: Instant) -> bool {
+        self.draining.is_some_and(|draining| {
+            let all_sent = match draining {
+                Draining::Flight { .. } => true,
+                Draining::Queue { .. } => lasting.queue.status().messages == 0,
+            };
+            all_sent && self.link.mqtt.in_flight() == 0 || now >= draining.deadline()
+        })
+    }
+
+    pub(crate) fn poll_timeout(&self, lasting: &Lasting) -> Option<Instant> {
         let renewal = match &self.renewal {
             Renewing::Requested(renewal) => renewal.poll_timeout(),
-            Renewing::Switching { deadline } => Some(*deadline),
             _ => None,
         };
-        [self.link.poll_timeout(), renewal].into_iter().flatten().min()
+        let draining = self.draining.map(Draining::deadline);
+        let twin = lasting.twin.poll_timeout();
+        [self.link.poll_timeout(), renewal, draining, twin].into_iter().flatten().min()
     }
 }

@@ -65,11 +65,13 @@ mod failure;
 mod hub;
 mod link;
 mod provision;
+mod queue;
 mod seam;
 
 pub use config::{Attestation, Backoff, Config, HubHosts, HubPolicy, RetryPolicy};
 pub use device::{Device, RenewError, SendError, State};
 pub use failure::{Failure, FailureClass, RenewalFailure, TransportFailure, TransportFailureKind};
+pub use queue::{DropReason, QueuePolicy, QueueStatus, WhenFull};
 pub use seam::{
     Action, CertificateSummary, ConnectionId, Credential, Dial, Event, Scope, TelemetryHandle,
     TlsIdentity,

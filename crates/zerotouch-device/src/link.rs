@@ -1,6 +1,7 @@
-//! One connection on its way up: dial, CONNECT, the subscription that makes it usable.
+//! One connection on its way up: dial, CONNECT, the subscriptions that make it usable.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use zerotouch_mqtt_codec::{Connect, QoS, SubAckReturnCode, TopicFilter};
@@ -19,13 +20,32 @@ enum Stage {
     Up,
 }
 
-/// A connection whose use begins when `filter` is granted.
+/// A topic filter that is subscribed to before a connection is used.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) filter: String,
+    /// Whether the connection is of no use without it.
+    pub(crate) required: bool,
+    pub(crate) granted: bool,
+}
+
+impl Subscription {
+    pub(crate) fn required(filter: impl Into<String>) -> Self {
+        Self { filter: filter.into(), required: true, granted: false }
+    }
+
+    pub(crate) fn optional(filter: impl Into<String>) -> Self {
+        Self { required: false, ..Self::required(filter) }
+    }
+}
+
+/// A connection whose use begins when its subscriptions are answered.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) connection: ConnectionId,
     pub(crate) mqtt: Client,
     stage: Stage,
-    filter: String,
+    subscriptions: Vec<Subscription>,
     subscribe_timeout: Duration,
 }
 
@@ -38,8 +58,8 @@ pub(crate) enum LinkStep {
     Up,
     /// A published message was acknowledged.
     Published(PublishHandle),
-    /// A further subscription was answered.
-    Subscribed { handle: SubscribeHandle, granted: bool },
+    /// Subscriptions were answered.
+    Subscribed { handle: SubscribeHandle, granted: Vec<bool> },
     /// It ended, or will not come up.
     Failed(Failure),
 }
@@ -48,12 +68,12 @@ impl Link {
     pub(crate) fn new(
         connection: ConnectionId,
         mqtt: ClientConfig,
-        filter: String,
+        subscriptions: Vec<Subscription>,
         (dial_timeout, subscribe_timeout): (Duration, Duration),
         now: Instant,
     ) -> Self {
         let stage = Stage::Dialling { deadline: now + dial_timeout, limit: dial_timeout };
-        Self { connection, mqtt: Client::new(mqtt), stage, filter, subscribe_timeout }
+        Self { connection, mqtt: Client::new(mqtt), stage, subscriptions, subscribe_timeout }
     }
 
     pub(crate) fn is_dialling(&self) -> bool {
@@ -97,29 +117,29 @@ impl Link {
     /// CONNACK and the awaited SUBACK lead upwards.
     fn climb(&mut self, step: LinkStep, now: Instant) -> LinkStep {
         match (&self.stage, step) {
-            (Stage::Connecting, LinkStep::Up) => {
-                let asked = TopicFilter::new(&self.filter)
-                    .map_err(|_| Failure::SubscriptionRefused { filter: self.filter.clone() })
-                    .and_then(|filter| {
-                        Ok(self.mqtt.subscribe(&[(filter, QoS::AtLeastOnce)], now)?)
-                    });
-                match asked {
-                    Ok(handle) => {
-                        let deadline = now + self.subscribe_timeout;
-                        self.stage = Stage::Subscribing { handle, deadline };
-                        LinkStep::Progress
-                    }
-                    Err(failure) => LinkStep::Failed(failure),
+            (Stage::Connecting, LinkStep::Up) => match self.subscribe(now) {
+                Ok(None) => {
+                    self.stage = Stage::Up;
+                    LinkStep::Up
                 }
-            }
+                Ok(Some(handle)) => {
+                    let deadline = now + self.subscribe_timeout;
+                    self.stage = Stage::Subscribing { handle, deadline };
+                    LinkStep::Progress
+                }
+                Err(failure) => LinkStep::Failed(failure),
+            },
             (
                 Stage::Subscribing { handle: awaited, .. },
                 LinkStep::Subscribed { handle, granted },
             ) if *awaited == handle => {
-                if !granted {
-                    return LinkStep::Failed(Failure::SubscriptionRefused {
-                        filter: self.filter.clone(),
-                    });
+                for (subscription, granted) in self.subscriptions.iter_mut().zip(granted) {
+                    subscription.granted = granted;
+                }
+                let refused = self.subscriptions.iter().find(|s| s.required && !s.granted);
+                if let Some(Subscription { filter, .. }) = refused {
+                    let filter = filter.clone();
+                    return LinkStep::Failed(Failure::SubscriptionRefused { filter });
                 }
                 self.stage = Stage::Up;
                 LinkStep::Up
@@ -129,13 +149,35 @@ impl Link {
         }
     }
 
+    /// Asks for all subscriptions in one packet; `None` if there are none.
+    fn subscribe(&mut self, now: Instant) -> Result<Option<SubscribeHandle>, Failure> {
+        if self.subscriptions.is_empty() {
+            return Ok(None);
+        }
+        let Self { mqtt, subscriptions, .. } = self;
+        let mut filters = Vec::with_capacity(subscriptions.len());
+        for Subscription { filter, .. } in &*subscriptions {
+            let name = TopicFilter::new(filter)
+                .map_err(|_| Failure::SubscriptionRefused { filter: filter.clone() })?;
+            filters.push((name, QoS::AtLeastOnce));
+        }
+        Ok(Some(mqtt.subscribe(&filters, now)?))
+    }
+
+    /// Whether this filter was granted.
+    pub(crate) fn hears(&self, filter: &str) -> bool {
+        self.subscriptions.iter().any(|s| s.granted && s.filter == filter)
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<Failure> {
         match self.stage {
             Stage::Dialling { deadline, limit } if now >= deadline => {
                 return Some(Failure::DialTimeout { after: limit });
             }
             Stage::Subscribing { deadline, .. } if now >= deadline => {
-                let (filter, after) = (self.filter.clone(), self.subscribe_timeout);
+                let first = self.subscriptions.first();
+                let filter = first.map(|s| s.filter.clone()).unwrap_or_default();
+                let after = self.subscribe_timeout;
                 return Some(Failure::SubscriptionTimeout { filter, after });
             }
             _ => {}
@@ -161,7 +203,7 @@ fn digest(event: ClientEvent<'_>) -> LinkStep {
         ClientEvent::Connected { .. } => LinkStep::Up,
         ClientEvent::Published(handle) => LinkStep::Published(handle),
         ClientEvent::Subscribed(handle, codes) => {
-            let granted = codes.iter().all(|code| code != SubAckReturnCode::Failure);
+            let granted = codes.iter().map(|code| code != SubAckReturnCode::Failure).collect();
             LinkStep::Subscribed { handle, granted }
         }
         ClientEvent::Closed(CloseReason::Disconnected) => LinkStep::Progress,

@@ -1,8 +1,8 @@
 //! A session with the provisioning service: one connection, one registration.
 
-use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec;
 use core::time::Duration;
 
 use rand_core::Rng;
@@ -12,7 +12,7 @@ use zerotouch_mqtt_codec::{Connect, Login, QoS, TopicName};
 use zerotouch_time::{Instant, Now};
 use zerotouch_wire::ServiceError;
 
-use crate::link::{Link, LinkStep};
+use crate::link::{Link, LinkStep, Subscription};
 use crate::{Attestation, Config, ConnectionId, Failure};
 
 /// Keep-alive towards the provisioning service, in seconds. Nobody there publishes a figure; the
@@ -49,7 +49,7 @@ impl DpsSession {
             link: Link::new(
                 connection,
                 config.mqtt.clone(),
-                SUBSCRIPTION.to_owned(),
+                vec![Subscription::required(SUBSCRIPTION)],
                 timeouts,
                 now,
             ),

@@ -2,17 +2,17 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
 use zerotouch_credentials::{CertificateChain, KeyAlgorithm, Signer, Thumbprint};
 use zerotouch_dps::Assignment;
+use zerotouch_hub::{CloudMessage, MethodEvent, TwinEvent};
 use zerotouch_store::Change;
 use zerotouch_time::UnixTime;
 use zerotouch_wire::ServiceError;
 
-use crate::{Failure, FailureClass, RenewalFailure};
+use crate::{DropReason, Failure, FailureClass, RenewalFailure};
 
 /// Names one dial and the connection that comes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -154,16 +154,20 @@ pub enum Event {
     },
     /// Telemetry was acknowledged by the hub.
     TelemetryAcknowledged(TelemetryHandle),
-    /// The connection ended before telemetry was acknowledged: it may have arrived or not.
-    TelemetryLost(TelemetryHandle),
-    /// A cloud-to-device message.
-    Command {
-        /// Its body.
-        payload: Vec<u8>,
-        /// Its property bag, percent-encoded as it arrived.
-        properties: String,
+    /// Telemetry will not be sent again; if it was sent at all, it may have arrived or not.
+    TelemetryDropped {
+        /// Which.
+        handle: TelemetryHandle,
+        /// Why.
+        reason: DropReason,
     },
-    /// A certificate request was sent to the hub.
+    /// A cloud-to-device message.
+    Message(CloudMessage),
+    /// About calls of direct methods.
+    Method(MethodEvent),
+    /// About the twin.
+    Twin(TwinEvent),
+    /// A certificate request is on its way to the hub.
     RenewalRequested {
         /// The name of the operation.
         request_id: String,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use thiserror::Error;
-use zerotouch_device::{CertificateSummary, Event, Failure, RenewalFailure, TelemetryHandle};
+use zerotouch_device::{
+    CertificateSummary, DropReason, Event, Failure, RenewalFailure, TelemetryHandle,
+};
 
 /// Why telemetry was not acknowledged.
 #[derive(Clone, Debug, Error)]
@@ -13,9 +15,9 @@ pub enum SendError {
     /// It was not taken; nothing has been sent.
     #[error(transparent)]
     Rejected(#[from] zerotouch_device::SendError),
-    /// The connection ended first: it may have arrived or not.
-    #[error("the connection ended before the message was acknowledged")]
-    Lost,
+    /// It will not be sent again; if it was sent at all, it may have arrived or not.
+    #[error("the message was dropped: {0}")]
+    Dropped(DropReason),
     /// The device has stopped.
     #[error("the device has stopped")]
     Stopped,
@@ -53,7 +55,7 @@ pub struct Waiters {
 }
 
 impl Waiters {
-    /// `done` is told when the message is acknowledged or lost.
+    /// `done` is told when the message is acknowledged or dropped.
     pub fn telemetry(
         &mut self,
         handle: TelemetryHandle,
@@ -82,7 +84,9 @@ impl Waiters {
     pub fn observe(&mut self, event: &Event) {
         match event {
             Event::TelemetryAcknowledged(handle) => self.end_telemetry(*handle, Ok(())),
-            Event::TelemetryLost(handle) => self.end_telemetry(*handle, Err(SendError::Lost)),
+            Event::TelemetryDropped { handle, reason } => {
+                self.end_telemetry(*handle, Err(SendError::Dropped(*reason)));
+            }
             Event::CertificateIssued(summary) => self.issued = Some(summary.clone()),
             Event::Activated { .. } => {
                 if let Some(summary) = self.issued.take() {

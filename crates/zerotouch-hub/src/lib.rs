@@ -40,7 +40,9 @@ pub mod wire;
 pub use inbound::Inbound;
 pub use message::CloudMessage;
 pub use method::{METHOD_NOT_IMPLEMENTED, MethodCall, MethodEvent, Methods, RespondError};
-pub use renewal::{Renewal, RenewalConfig, RenewalError, RenewalEvent, RequestId, RequestIdError};
+pub use renewal::{
+    Recovery, Renewal, RenewalConfig, RenewalError, RenewalEvent, RequestId, RequestIdError,
+};
 pub use request::Request;
 pub use telemetry::Telemetry;
 pub use twin::{Properties, ReportError, ReportHandle, Twin, TwinConfig, TwinError, TwinEvent};

@@ -2,16 +2,21 @@
 //!
 //! | state | input | next |
 //! |---|---|---|
-//! | `Idle` | `start` (the subscription is granted) | `Asked` |
+//! | `Idle` | `start` (the subscription is granted) | `Asked`; `Done` if the operation has expired meanwhile |
 //! | `Asked` | 202 | `Accepted` |
 //! | `Asked`, `Accepted` | 200 with certificates | `Done` |
 //! | | 409 naming our own request id | `Accepted`: the service already has it |
+//! | | 409 otherwise, the first | `Asked`, to replace the operation that is in the way |
+//! | | 412 after that | `Asked` without: it has gone by itself |
 //! | | any other status | `Done` |
 //! | | no answer in time | `Done` |
 //! | | `interrupt` (the connection ended) | `Idle`, to be started again with the same request |
 //!
 //! The service holds the result until it is delivered, so after a lost connection the same request
-//! goes out again under the same request id.
+//! goes out again under the same request id. An operation under another id is not this device's any more:
+//! the key it was for is gone.
+
+mod error;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -21,9 +26,10 @@ use core::fmt;
 use core::time::Duration;
 
 use thiserror::Error;
-use zerotouch_time::Instant;
+use zerotouch_time::{Instant, Now, UnixTime};
 use zerotouch_wire::{ReplyTopic, ServiceError};
 
+pub use self::error::{Recovery, RenewalError};
 use crate::Request;
 use crate::wire::{
     CertificateRequestAccepted, IssueCertificateRequest, IssuedCertificates, MAX_CSR_LENGTH,
@@ -92,44 +98,6 @@ pub enum RenewalEvent {
     Failed(RenewalError),
 }
 
-/// Why a renewal ended without a certificate.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum RenewalError {
-    /// The hub refused.
-    #[error("the hub refused to renew with status {status}: {error}")]
-    Refused {
-        /// The status in the topic.
-        status: u16,
-        /// The body.
-        error: Box<ServiceError>,
-        /// The delay the service asks for before another try.
-        retry_after: Option<Duration>,
-    },
-    /// Status 200 without a list of certificates.
-    #[error("the hub answered status 200 without certificates: {excerpt:?}")]
-    Unreadable {
-        /// The body's first characters.
-        excerpt: String,
-    },
-    /// No answer in time.
-    #[error("the hub gave no {what} within {} s", after.as_secs())]
-    TimedOut {
-        /// What was waited for.
-        what: &'static str,
-        /// How long.
-        after: Duration,
-    },
-    /// The request is larger than the hub takes.
-    #[error(
-        "the certificate request has {length} characters of base64, the hub takes {MAX_CSR_LENGTH}"
-    )]
-    TooLarge {
-        /// Its length.
-        length: usize,
-    },
-}
-
 #[derive(Clone, Copy, Debug)]
 enum State {
     Idle,
@@ -144,13 +112,18 @@ pub struct Renewal {
     config: RenewalConfig,
     request_id: RequestId,
     body: IssueCertificateRequest,
+    /// Whether an operation in the way was to be replaced before: once is enough.
+    has_replaced: bool,
+    /// Until when the service keeps the operation.
+    expires: Option<UnixTime>,
     state: State,
     request: Option<Request>,
     event: Option<RenewalEvent>,
 }
 
 impl Renewal {
-    /// A renewal for the device of the session, with a request in base64 of PKCS#10 DER.
+    /// A renewal for the device of the session, with a request in base64 of PKCS#10 DER. What the hub
+    /// would refuse for its form is refused here.
     pub fn new(
         config: RenewalConfig,
         device_id: &str,
@@ -160,21 +133,43 @@ impl Renewal {
         if csr.len() > MAX_CSR_LENGTH {
             return Err(RenewalError::TooLarge { length: csr.len() });
         }
+        if !is_base64(&csr) {
+            return Err(RenewalError::NotBase64);
+        }
         let body = IssueCertificateRequest { id: device_id.into(), csr, replace: None };
-        Ok(Self { config, request_id, body, state: State::Idle, request: None, event: None })
+        Ok(Self {
+            config,
+            request_id,
+            body,
+            has_replaced: false,
+            expires: None,
+            state: State::Idle,
+            request: None,
+            event: None,
+        })
     }
 
     /// The subscription to [`crate::wire::CREDENTIALS`] was granted: ask, or ask again after a lost
     /// connection. Does nothing while an answer is awaited or when the renewal has ended.
-    pub fn start(&mut self, now: Instant) {
-        if matches!(self.state, State::Idle) {
-            self.request = Some(Request {
-                topic: issue_certificate_topic(self.request_id.as_str()),
-                // Two or three strings: nothing in it can fail to serialise.
-                payload: serde_json::to_vec(&self.body).unwrap_or_default(),
-            });
-            self.state = State::Asked { until: now + self.config.response_timeout };
+    pub fn start(&mut self, now: Now) {
+        if !matches!(self.state, State::Idle) {
+            return;
         }
+        match self.expires.zip(now.wall) {
+            Some((at, wall)) if wall >= at => {
+                self.end(RenewalEvent::Failed(RenewalError::Expired { at }));
+            }
+            _ => self.ask(now.monotonic),
+        }
+    }
+
+    fn ask(&mut self, now: Instant) {
+        self.request = Some(Request {
+            topic: issue_certificate_topic(self.request_id.as_str()),
+            // Two or three strings: nothing in it can fail to serialise.
+            payload: serde_json::to_vec(&self.body).unwrap_or_default(),
+        });
+        self.state = State::Asked { until: now + self.config.response_timeout };
     }
 
     /// The connection ended; the operation goes on at the service.
@@ -195,9 +190,11 @@ impl Renewal {
         let accepted = State::Accepted { until: now + self.config.response_timeout };
         match reply.status {
             202 => {
+                let body: CertificateRequestAccepted =
+                    serde_json::from_slice(body).unwrap_or_default();
+                self.expires = body.expires().or(self.expires);
                 self.state = accepted;
-                self.event =
-                    Some(RenewalEvent::Accepted(serde_json::from_slice(body).unwrap_or_default()));
+                self.event = Some(RenewalEvent::Accepted(body));
             }
             200 => {
                 let certificates =
@@ -213,9 +210,19 @@ impl Renewal {
             }
             status => {
                 let error = ServiceError::parse(body);
-                if status == 409 && error.info("requestId") == Some(self.request_id.as_str()) {
-                    self.state = accepted;
-                    return;
+                let in_the_way = error.info("requestId");
+                match status {
+                    409 if in_the_way == Some(self.request_id.as_str()) => {
+                        self.state = accepted;
+                        return;
+                    }
+                    409 if !self.has_replaced => {
+                        self.has_replaced = true;
+                        self.body.replace = Some(in_the_way.unwrap_or("*").into());
+                        return self.ask(now);
+                    }
+                    412 if self.body.replace.take().is_some() => return self.ask(now),
+                    _ => {}
                 }
                 let retry_after = reply.retry_after().or(error.retry_after());
                 self.end(RenewalEvent::Failed(RenewalError::Refused {
@@ -261,4 +268,13 @@ impl Renewal {
         self.request = None;
         self.event = Some(event);
     }
+}
+
+/// Base64 of the standard alphabet, with its padding and nothing else.
+fn is_base64(text: &str) -> bool {
+    let digits = text.trim_end_matches('=');
+    !digits.is_empty()
+        && text.len().is_multiple_of(4)
+        && text.len() - digits.len() <= 2
+        && digits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }

@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+use zerotouch_time::UnixTime;
 use zerotouch_wire::percent_encode;
 
 /// The first api-version that renews certificates.
@@ -67,12 +68,24 @@ pub fn issue_certificate_topic(request_id: &str) -> String {
     format!("{ISSUE_CERTIFICATE_PREFIX}$rid={request_id}")
 }
 
-/// The user name of the CONNECT packet; unlike DPS's it has a `?` before the parameters.
-pub fn username(host: &str, device_id: &str, api_version: &str, client_version: &str) -> String {
-    format!(
+/// The user name of the CONNECT packet; unlike DPS's it has a `?` before the parameters. A device that
+/// implements a model says which by its `model_id`, as `dtmi:com:example:Thermostat;1`.
+pub fn username(
+    host: &str,
+    device_id: &str,
+    api_version: &str,
+    client_version: &str,
+    model_id: Option<&str>,
+) -> String {
+    let mut username = format!(
         "{host}/{device_id}/?api-version={api_version}&DeviceClientType={}",
         percent_encode(client_version)
-    )
+    );
+    if let Some(model_id) = model_id {
+        username.push_str("&model-id=");
+        username.push_str(&percent_encode(model_id));
+    }
+    username
 }
 
 /// The body of a certificate request. The hub refuses unknown members.
@@ -98,6 +111,13 @@ pub struct CertificateRequestAccepted {
     /// Until when the service keeps the operation, RFC 3339; about 12 hours ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation_expires: Option<String>,
+}
+
+impl CertificateRequestAccepted {
+    /// Until when the service keeps the operation, if it says so legibly.
+    pub fn expires(&self) -> Option<UnixTime> {
+        UnixTime::parse_rfc3339(self.operation_expires.as_deref()?)
+    }
 }
 
 /// The body of status 200: the certificate. One preview service writes the array alone.

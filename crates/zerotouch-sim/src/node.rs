@@ -10,7 +10,7 @@ pub struct Node {
     pub(crate) device: Device<ChaCha20Rng>,
     pub(crate) store: MemoryStore,
     pub(crate) registration_id: String,
-    /// Telemetry sent and not yet acknowledged or lost, with its number.
+    /// Telemetry sent and not yet acknowledged or dropped, with its number.
     pub(crate) unacknowledged: Vec<(TelemetryHandle, u32)>,
     pub(crate) sent: u32,
     /// Numbers of the messages that were acknowledged, in the order of their acknowledgements.
@@ -51,7 +51,9 @@ impl Node {
                     self.acknowledged.push(self.unacknowledged.remove(at).1);
                 }
             }
-            Event::TelemetryLost(handle) => self.unacknowledged.retain(|(h, _)| h != handle),
+            Event::TelemetryDropped { handle, .. } => {
+                self.unacknowledged.retain(|(h, _)| h != handle);
+            }
             _ => {}
         }
     }

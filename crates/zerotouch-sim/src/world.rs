@@ -129,11 +129,11 @@ impl World {
         self.nodes.iter().all(|node| node.state() == State::Connected)
     }
 
-    /// Has the device something to say? Its next number goes out as telemetry if it is connected.
+    /// The device says its next number, at once or when it is connected.
     pub fn send_telemetry(&mut self, device: usize) -> bool {
         let now = self.clocks();
         let node = &mut self.nodes[device];
-        let sent = node.device.send_telemetry(&Telemetry::new(node.sent.to_string()), now);
+        let sent = node.device.send_telemetry(Telemetry::new(node.sent.to_string()), now);
         if let Ok(handle) = sent {
             node.unacknowledged.push((handle, node.sent));
             node.sent += 1;

@@ -83,11 +83,59 @@ impl UnixTime {
         self.0
     }
 
+    /// Reads a time as services write it (RFC 3339), such as `2026-01-31T12:52:20.565000000Z`, with any
+    /// number of decimals, which are dropped, and with an offset in place of `Z`. `None` for anything else.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let number = |range: core::ops::Range<usize>| {
+            let digits = text.get(range)?;
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<i64>().ok())?
+        };
+        let punctuation =
+            |at: usize, marks: &[u8]| marks.contains(text.as_bytes().get(at)?).then_some(());
+        let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+        let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+        for (at, marks) in [(4, &b"-"[..]), (7, b"-"), (10, b"Tt "), (13, b":"), (16, b":")] {
+            punctuation(at, marks)?;
+        }
+        let possible = (1..=12).contains(&month)
+            && (1..=31).contains(&day)
+            && (0..24).contains(&hour)
+            && (0..60).contains(&minute)
+            && (0..=60).contains(&second);
+        let rest = text.get(19..).filter(|_| possible)?;
+        let zone = match rest.strip_prefix('.') {
+            Some(decimals) => decimals.trim_start_matches(|c: char| c.is_ascii_digit()),
+            None => rest,
+        };
+        let offset = match zone.as_bytes() {
+            b"Z" | b"z" => 0,
+            [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2]
+                if [h1, h2, m1, m2].into_iter().all(u8::is_ascii_digit) =>
+            {
+                let two = |high: &u8, low: &u8| i64::from(high - b'0') * 10 + i64::from(low - b'0');
+                let seconds = two(h1, h2) * 3600 + two(m1, m2) * 60;
+                if *sign == b'-' { -seconds } else { seconds }
+            }
+            _ => return None,
+        };
+        let time_of_day = hour * 3600 + minute * 60 + second;
+        Some(Self(days_since_1970(year, month, day) * 86_400 + time_of_day - offset))
+    }
+
     /// The time from `earlier` to `self`, zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         let secs = self.0.saturating_sub(earlier.0);
         Duration::from_secs(if secs < 0 { 0 } else { secs.unsigned_abs() })
     }
+}
+
+/// Days from 1970-01-01 to a date of the Gregorian calendar, whose years are begun with March here, so that
+/// the day that some have is their last.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    // From March on, five months have 153 days.
+    year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
 }
 
 impl Add<Duration> for UnixTime {
@@ -145,6 +193,39 @@ mod tests {
             UnixTime::from_secs(i64::MAX).since(UnixTime::from_secs(i64::MIN)).as_secs(),
             i64::MAX.unsigned_abs()
         );
+    }
+
+    // The seconds are those of `date -u -d … +%s`.
+    #[test]
+    fn times_of_services_are_read() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2026-01-31T12:52:20.565000000Z", 1_769_863_940),
+            ("2000-02-29T23:59:59Z", 951_868_799),
+            ("2000-03-01T00:00:00.1Z", 951_868_800),
+            ("2100-03-01T00:00:00z", 4_107_542_400),
+            ("1969-12-31T23:59:59Z", -1),
+            ("2026-11-24T12:00:00+02:30", 1_795_512_600),
+            ("2026-11-24T12:00:00.5-00:30", 1_795_523_400),
+        ] {
+            assert_eq!(UnixTime::parse_rfc3339(text), Some(UnixTime(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "2026",
+            "2026-01-31",
+            "2026-01-31T12:52:20",
+            "2026-01-31T12:52:20.5",
+            "2026-13-31T12:52:20Z",
+            "2026-01-00T12:52:20Z",
+            "2026-01-31T24:52:20Z",
+            "+026-01-31T12:52:20Z",
+            "2026-01-31T12:52:20Zx",
+            "2026-01-31T12:52:20+0200",
+            "2026-01-31T12:52:2\u{e9}Z",
+        ] {
+            assert_eq!(UnixTime::parse_rfc3339(text), None, "{text}");
+        }
     }
 
     // Deadlines are promises to a service ("not before"): rounding must never make one early.

@@ -145,7 +145,7 @@ impl Driver {
         let now = self.clock.now();
         match command {
             Some(Command::SendTelemetry(telemetry, done)) => {
-                match self.device.send_telemetry(&telemetry, now) {
+                match self.device.send_telemetry(telemetry, now) {
                     // Whoever has stopped listening need not be told.
                     Ok(handle) => self.waiters.telemetry(handle, |result| drop(done.send(result))),
                     Err(error) => drop(done.send(Err(error.into()))),

@@ -1,14 +1,14 @@
 //! How things end: failures, farewells, and what an ending leads to.
 
-use core::mem;
 use core::time::Duration;
+use core::{iter, mem};
 
 use rand_core::CryptoRng;
 use zerotouch_store::Change;
 use zerotouch_time::{Instant, Now};
 
 use super::{Device, Phase, Then};
-use crate::hub::Renewing;
+use crate::hub::{Draining, Lasting};
 use crate::link::Link;
 use crate::{Action, Credential, Event, Failure, FailureClass, Scope};
 
@@ -25,8 +25,12 @@ impl<R: CryptoRng> Device<R> {
     pub(super) fn fail_dead(&mut self, failure: Failure, now: Now) {
         match mem::replace(&mut self.phase, Phase::Ready) {
             Phase::Dps(_) => self.wait(Scope::Dps, Credential::Bootstrap, failure, now),
-            Phase::Hub(mut session) => {
-                self.events.extend(session.take_unacknowledged().map(Event::TelemetryLost));
+            Phase::Hub(session) if matches!(session.draining, Some(Draining::Queue { .. })) => {
+                self.lasting.interrupt();
+                self.stop();
+            }
+            Phase::Hub(session) => {
+                self.lasting.interrupt();
                 let refused = failure.class() == FailureClass::IdentityTerminal;
                 if refused && session.credential == Credential::Staged && self.storing.is_none() {
                     self.store(Change::DiscardStaged);
@@ -56,9 +60,7 @@ impl<R: CryptoRng> Device<R> {
         self.attempts += 1;
         if self.config.retry.max_attempts.is_some_and(|max| self.attempts >= max.get()) {
             self.report(scope, credential, failure, None);
-            self.phase = Phase::Stopped;
-            self.events.push_back(Event::Stopped);
-            return;
+            return self.stop();
         }
         let retry = &self.config.retry;
         let (ladder, backoff) = match (failure.class(), scope) {
@@ -87,8 +89,8 @@ impl<R: CryptoRng> Device<R> {
         let deadline = now + self.config.close_timeout;
         let mut link = match mem::replace(&mut self.phase, Phase::Stopped) {
             Phase::Dps(session) => session.link,
-            Phase::Hub(mut session) => {
-                self.events.extend(session.take_unacknowledged().map(Event::TelemetryLost));
+            Phase::Hub(session) => {
+                self.lasting.interrupt();
                 session.link
             }
             Phase::Leaving { link, deadline, .. } => {
@@ -97,10 +99,7 @@ impl<R: CryptoRng> Device<R> {
             }
             // Nobody is there.
             Phase::Stopped => return,
-            Phase::Idle | Phase::Ready | Phase::Waiting { .. } => {
-                self.events.push_back(Event::Stopped);
-                return;
-            }
+            Phase::Idle | Phase::Ready | Phase::Waiting { .. } => return self.stop(),
         };
         link.mqtt.disconnect();
         self.phase = Phase::Leaving { link, deadline, then };
@@ -112,15 +111,34 @@ impl<R: CryptoRng> Device<R> {
                 self.phase = Phase::Ready;
                 self.proceed(now);
             }
-            Then::Stop => {
-                self.phase = Phase::Stopped;
-                self.events.push_back(Event::Stopped);
-            }
+            Then::Stop => self.stop(),
         }
+    }
+
+    fn stop(&mut self) {
+        self.phase = Phase::Stopped;
+        self.lasting.queue.stop();
+        self.tell();
+        self.events.push_back(Event::Stopped);
+    }
+
+    /// Tells what became of things that outlive a session.
+    fn tell(&mut self) {
+        let Lasting { queue, methods, twin } = &mut self.lasting;
+        let dropped = iter::from_fn(|| queue.poll_dropped());
+        self.events
+            .extend(dropped.map(|(handle, reason)| Event::TelemetryDropped { handle, reason }));
+        self.events.extend(iter::from_fn(|| methods.poll_event()).map(Event::Method));
+        self.events.extend(iter::from_fn(|| twin.poll_event()).map(Event::Twin));
     }
 
     /// Whatever the last input has made possible.
     pub(super) fn settle(&mut self, now: Now) {
+        self.settle_phase(now);
+        self.tell();
+    }
+
+    fn settle_phase(&mut self, now: Now) {
         loop {
             let monotonic = now.monotonic;
             match &mut self.phase {
@@ -128,16 +146,16 @@ impl<R: CryptoRng> Device<R> {
                     Some(step) => self.after_dps(step, now),
                     None => return,
                 },
-                Phase::Hub(session) => match session.poll_step(monotonic) {
+                Phase::Hub(session) => match session.poll_step(&mut self.lasting, now) {
                     Some(step) => self.after_hub(step, now),
-                    None => match session.renewal {
-                        Renewing::Switching { deadline }
-                            if session.link.mqtt.in_flight() == 0 || monotonic >= deadline =>
-                        {
-                            self.leave(Then::Proceed, monotonic);
-                        }
-                        _ => return,
-                    },
+                    None if session.has_drained(&self.lasting, monotonic) => {
+                        let then = match session.draining {
+                            Some(Draining::Queue { .. }) => Then::Stop,
+                            _ => Then::Proceed,
+                        };
+                        self.leave(then, monotonic);
+                    }
+                    None => return,
                 },
                 Phase::Leaving { link, deadline, then } => {
                     let unsent = !link.is_dialling() && link.mqtt.poll_transmit().is_some();

@@ -1,5 +1,6 @@
 //! What happens next: from the identity to the session, from a session's step to a change.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::mem;
@@ -9,12 +10,13 @@ use zerotouch_credentials::{
     CertificateChain, CertificateRequest, ChainError, ChainPolicy, PrivateKey, Signer,
 };
 use zerotouch_dps::{Assignment, ConnectionProfile, Registered};
+use zerotouch_hub::wire::CREDENTIALS;
 use zerotouch_hub::{Renewal, RequestId};
 use zerotouch_store::{Change, Generation};
 use zerotouch_time::Now;
 
 use super::{Device, Phase, Then};
-use crate::hub::{HubSession, HubStep, Renewing};
+use crate::hub::{Draining, HubSession, HubStep, Renewing};
 use crate::provision::{DpsSession, DpsStep};
 use crate::{
     Action, Attestation, CertificateSummary, ConnectionId, Credential, Dial, Event, Failure,
@@ -125,8 +127,9 @@ impl<R: CryptoRng> Device<R> {
                     self.events.push_back(Event::CertificateIssued(summary));
                 }
                 if let Phase::Hub(session) = &mut self.phase {
-                    session.renewal =
-                        Renewing::Switching { deadline: now.monotonic + self.config.close_timeout };
+                    let deadline = now.monotonic + self.config.close_timeout;
+                    session.renewal = Renewing::No;
+                    session.draining.get_or_insert(Draining::Flight { deadline });
                 }
             }
             Change::Activate => {
@@ -230,18 +233,13 @@ impl<R: CryptoRng> Device<R> {
         match step {
             HubStep::Progress => {}
             HubStep::Connected => self.hub_connected(now),
-            HubStep::TelemetryAcknowledged(handle) => {
-                self.events.push_back(Event::TelemetryAcknowledged(handle));
+            HubStep::Published(published) => {
+                let acknowledged = self.lasting.queue.acknowledged(published);
+                self.events.extend(acknowledged.map(Event::TelemetryAcknowledged));
             }
-            HubStep::Command { payload, properties } => {
-                self.events.push_back(Event::Command { payload, properties });
-            }
-            HubStep::RenewalRequested => {
-                if let Some(pending) = &self.identity.pending {
-                    let request_id = pending.request_id.clone();
-                    self.events.push_back(Event::RenewalRequested { request_id });
-                }
-            }
+            HubStep::Message(message) => self.events.push_back(Event::Message(message)),
+            HubStep::Method(event) => self.events.push_back(Event::Method(event)),
+            HubStep::Twin(event) => self.events.push_back(Event::Twin(event)),
             HubStep::RenewalAccepted(accepted) => {
                 let operation_expires = accepted.operation_expires;
                 self.events.push_back(Event::RenewalAccepted { operation_expires });
@@ -304,13 +302,22 @@ impl<R: CryptoRng> Device<R> {
         // A request id that this device has made itself is within the rules.
         let request_id =
             RequestId::new(&pending.request_id).unwrap_or_else(|_| RequestId::from_bits(0));
-        let begun = request.map_err(RenewalFailure::from).and_then(|request| {
-            let renewal =
-                Renewal::new(self.config.renewal, &device_id, request_id, request.to_base64())?;
-            session.begin_renewal(renewal, now.monotonic)
+        let renewal = request.map_err(RenewalFailure::from).and_then(|request| {
+            let csr = request.to_base64();
+            if !session.can_renew() {
+                let filter = CREDENTIALS.into();
+                return Err(Failure::SubscriptionRefused { filter }.into());
+            }
+            Ok(Renewal::new(self.config.renewal, &device_id, request_id, csr)?)
         });
-        if let Err(failure) = begun {
-            self.fail_renewal(failure);
+        match renewal {
+            Ok(mut renewal) => {
+                renewal.start(now);
+                session.renewal = Renewing::Requested(Box::new(renewal));
+                let request_id = pending.request_id.clone();
+                self.events.push_back(Event::RenewalRequested { request_id });
+            }
+            Err(failure) => self.fail_renewal(failure),
         }
     }
 
