@@ -28,6 +28,10 @@ impl Ladder {
         floor + Duration::from_micros(rng.next_u64() % (top + 1))
     }
 
+    pub(crate) fn failures(self) -> u32 {
+        self.failures
+    }
+
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-use zerotouch_credentials::{KeyAlgorithm, SymmetricKey};
+use zerotouch_credentials::{Certificate, KeyAlgorithm, SymmetricKey};
 use zerotouch_dps::{GLOBAL_HOST, IdScope, RegistrationId};
 use zerotouch_hub::{DEFAULT_API_VERSION, RenewalConfig};
 use zerotouch_mqtt_session::ClientConfig;
+use zerotouch_time::UnixTime;
 
 use crate::{QueuePolicy, TlsIdentity};
 
@@ -47,7 +48,7 @@ pub struct Config {
     /// About telemetry that cannot be sent yet.
     pub queue: QueuePolicy,
     /// About renewal.
-    pub renewal: RenewalConfig,
+    pub renewal: RenewalPolicy,
     /// Limits of the MQTT client.
     pub mqtt: ClientConfig,
     /// How long name resolution, TCP and TLS may take together; default 60 s.
@@ -77,7 +78,7 @@ impl Config {
             hub: HubPolicy::default(),
             retry: RetryPolicy::default(),
             queue: QueuePolicy::default(),
-            renewal: RenewalConfig::default(),
+            renewal: RenewalPolicy::default(),
             mqtt: ClientConfig::default(),
             dial_timeout: Duration::from_secs(60),
             subscribe_timeout: Duration::from_secs(60),
@@ -201,6 +202,80 @@ impl Default for RetryPolicy {
             refusals_before_provisioning: 3,
         }
     }
+}
+
+/// When a certificate is renewed.
+#[derive(Clone, Debug)]
+pub struct RenewalPolicy {
+    /// Whether the device renews by itself; default yes. Without it, the application does, by
+    /// [`Device::renew`](crate::Device::renew).
+    pub automatic: bool,
+    /// After which part of its life a certificate is renewed, in percent; default 67.
+    pub at_percent: u8,
+    /// By how much that may come earlier, in percent of its life; default 10. Which part of that is
+    /// drawn for each certificate and stays, so that a fleet that was certified in one minute does not
+    /// renew in one.
+    pub spread_percent: u8,
+    /// After which part of its life the application is told that a certificate comes to its end, in
+    /// percent; default 90.
+    pub announce_percent: u8,
+    /// Whether the new certificate is for the same key; default no.
+    pub same_key: bool,
+    /// The delays after failures; default 1 min to 6 h. A cap of more than 4 % of the certificate's life
+    /// counts as that much.
+    pub backoff: Backoff,
+    /// About the request to the hub.
+    pub hub: RenewalConfig,
+}
+
+impl Default for RenewalPolicy {
+    fn default() -> Self {
+        Self {
+            automatic: true,
+            at_percent: 67,
+            spread_percent: 10,
+            announce_percent: 90,
+            same_key: false,
+            backoff: Backoff {
+                initial: Duration::from_secs(60),
+                cap: Duration::from_secs(6 * 3600),
+            },
+            hub: RenewalConfig::default(),
+        }
+    }
+}
+
+impl RenewalPolicy {
+    /// When this certificate is to be renewed. The draw is from its thumbprint, which is as good as random
+    /// and the same after a restart.
+    pub fn due(&self, certificate: &Certificate) -> UnixTime {
+        let thumbprint = certificate.thumbprint();
+        let drawn = thumbprint.as_bytes().iter().take(4).fold(0, |n, b| n << 8 | u64::from(*b));
+        let lifetime = lifetime(certificate);
+        let percent = |percent: u8| lifetime / 100 * u32::from(percent);
+        let earlier = percent(self.spread_percent).as_secs();
+        // Of 32 bits, and of less than 2^64 seconds.
+        let drawn = (u128::from(earlier) * u128::from(drawn)) >> 32;
+        let earlier = Duration::from_secs(u64::try_from(drawn).unwrap_or(earlier));
+        certificate.not_before() + percent(self.at_percent).saturating_sub(earlier)
+    }
+
+    /// When the application is told that this certificate comes to its end.
+    pub fn announce(&self, certificate: &Certificate) -> UnixTime {
+        certificate.not_before() + lifetime(certificate) / 100 * u32::from(self.announce_percent)
+    }
+
+    /// The delays while this certificate is in use.
+    pub(crate) fn backoff(&self, certificate: Option<&Certificate>) -> Backoff {
+        let Backoff { initial, cap } = self.backoff;
+        let share = certificate.map_or(cap, |certificate| lifetime(certificate) / 25);
+        let cap = cap.min(share).max(Duration::from_secs(1));
+        Backoff { initial: initial.min(cap), cap }
+    }
+}
+
+pub(crate) fn lifetime(certificate: &Certificate) -> Duration {
+    certificate.not_after().since(certificate.not_before())
 }
 
 #[cfg(test)]

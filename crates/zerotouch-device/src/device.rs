@@ -18,6 +18,7 @@
 //! driver has answered.
 
 mod ending;
+mod renewing;
 mod steer;
 
 use alloc::collections::VecDeque;
@@ -36,6 +37,8 @@ use zerotouch_mqtt_codec::MAX_TOPIC_LEN;
 use zerotouch_store::{Change, Identity, StoreError};
 use zerotouch_time::{Instant, Now};
 
+use self::renewing::Schedule;
+pub(crate) use self::steer::is_about_dates;
 use crate::backoff::Ladder;
 use crate::hub::{Draining, HubSession, Lasting, Renewing};
 use crate::link::{Link, LinkStep};
@@ -136,10 +139,13 @@ pub struct Device<R> {
     rng: R,
     phase: Phase,
     lasting: Lasting,
+    schedule: Schedule,
     /// The change that the driver is storing.
     storing: Option<Change>,
     /// How often in a row the hub has refused the active certificate.
     refusals: u32,
+    /// A certificate just issued was out of date by the wall clock: which is wrong, then.
+    doubts_clock: bool,
     attempts: u32,
     dps_ladder: Ladder,
     hub_ladder: Ladder,
@@ -163,8 +169,10 @@ impl<R: CryptoRng> Device<R> {
             identity,
             rng,
             phase: Phase::Idle,
+            schedule: Schedule::default(),
             storing: None,
             refusals: 0,
+            doubts_clock: false,
             attempts: 0,
             dps_ladder: Ladder::default(),
             hub_ladder: Ladder::default(),
@@ -253,14 +261,8 @@ impl<R: CryptoRng> Device<R> {
         if !is_idle || self.storing.is_some() {
             return Err(RenewError::Busy);
         }
-        if self.identity.pending.is_some() {
-            self.request_renewal(now);
-        } else {
-            session.renewal = Renewing::StoringKey;
-            if let Err(failure) = self.create_key() {
-                self.fail_renewal(failure.into());
-            }
-        }
+        self.begin_renewal(now);
+        self.settle(now);
         Ok(())
     }
 
@@ -461,7 +463,10 @@ impl<R: CryptoRng> Device<R> {
             Phase::Hub(session) => session.poll_timeout(&self.lasting),
             Phase::Leaving { deadline, .. } => Some(*deadline),
         };
-        [phase, self.lasting.queue.poll_timeout()].into_iter().flatten().min()
+        [phase, self.lasting.queue.poll_timeout(), self.schedule.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

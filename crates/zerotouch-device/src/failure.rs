@@ -12,6 +12,8 @@ use zerotouch_mqtt_codec::ConnectRefusal;
 use zerotouch_mqtt_session::{CloseReason, ConnectError, SubscribeError};
 use zerotouch_store::StoreError;
 
+use crate::device::is_about_dates;
+
 /// What becomes of an effort that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureClass {
@@ -174,6 +176,8 @@ impl Failure {
                 // An enrolment may not exist yet, may be enabled again, may get its policy.
                 _ => Retryable,
             },
+            // Nothing but a clock that is set right will help.
+            Self::Chain(error) if is_about_dates(error) => Terminal,
             Self::UnsupportedProfile { .. }
             | Self::HubNotAllowed { .. }
             | Self::Connect(_)
@@ -210,21 +214,6 @@ pub enum RenewalFailure {
     /// On this side.
     #[error(transparent)]
     Device(#[from] Failure),
-}
-
-impl RenewalFailure {
-    /// Is the request itself refused, so that a new one with a new key is needed?
-    pub(crate) fn spends_the_key(&self) -> bool {
-        match self {
-            // 409: another operation is active, and 429: the same request is welcome later.
-            Self::Hub(RenewalError::Refused { status, .. }) => {
-                (400..500).contains(status) && !matches!(status, 409 | 429)
-            }
-            Self::Hub(RenewalError::TooLarge { .. } | RenewalError::Unreadable { .. })
-            | Self::Device(Failure::Chain(_) | Failure::Possession(_)) => true,
-            _ => false,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ mod provision;
 mod queue;
 mod seam;
 
-pub use config::{Attestation, Backoff, Config, HubHosts, HubPolicy, RetryPolicy};
+pub use config::{Attestation, Backoff, Config, HubHosts, HubPolicy, RenewalPolicy, RetryPolicy};
 pub use device::{Device, RenewError, SendError, State};
 pub use failure::{Failure, FailureClass, RenewalFailure, TransportFailure, TransportFailureKind};
 pub use queue::{DropReason, QueuePolicy, QueueStatus, WhenFull};

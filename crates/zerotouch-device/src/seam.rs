@@ -178,7 +178,19 @@ pub enum Event {
         operation_expires: Option<String>,
     },
     /// A renewal ended without a new certificate; the one in use stays.
-    RenewalFailed(RenewalFailure),
+    RenewalFailed {
+        /// Why.
+        failure: RenewalFailure,
+        /// When another is due, if the device renews by itself.
+        retry_in: Duration,
+    },
+    /// The certificate in use comes to its end, and there is no new one yet.
+    CertificateExpiring {
+        /// The number of its generation.
+        generation: u64,
+        /// Its last second.
+        not_after: UnixTime,
+    },
     /// A new certificate was refused and is discarded; the device goes back to the one before.
     RolledBack {
         /// The number of the discarded generation.

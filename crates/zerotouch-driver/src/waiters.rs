@@ -93,7 +93,7 @@ impl Waiters {
                     self.end_renewal(Ok(summary));
                 }
             }
-            Event::RenewalFailed(failure) => self.end_renewal(Err(failure.clone().into())),
+            Event::RenewalFailed { failure, .. } => self.end_renewal(Err(failure.clone().into())),
             Event::AttemptFailed { failure, .. } => self.refused = Some(failure.clone()),
             Event::RolledBack { .. } => {
                 self.issued = None;

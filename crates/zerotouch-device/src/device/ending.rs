@@ -57,6 +57,10 @@ impl<R: CryptoRng> Device<R> {
         failure: Failure,
         now: Now,
     ) {
+        // The certificate in use is good still.
+        if scope == Scope::Dps && self.fail_renewal_at_dps(&failure, now) {
+            return self.proceed(now);
+        }
         self.attempts += 1;
         if self.config.retry.max_attempts.is_some_and(|max| self.attempts >= max.get()) {
             self.report(scope, credential, failure, None);
@@ -135,6 +139,7 @@ impl<R: CryptoRng> Device<R> {
     /// Whatever the last input has made possible.
     pub(super) fn settle(&mut self, now: Now) {
         self.settle_phase(now);
+        self.renew_if_due(now);
         self.tell();
     }
 

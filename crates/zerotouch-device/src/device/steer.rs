@@ -1,26 +1,24 @@
 //! What happens next: from the identity to the session, from a session's step to a change.
 
-use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::mem;
 
 use rand_core::CryptoRng;
 use zerotouch_credentials::{
-    CertificateChain, CertificateRequest, ChainError, ChainPolicy, PrivateKey, Signer,
+    CertificateChain, CertificateRequest, ChainError, ChainPolicy, PrivateKey, RequestError, Signer,
 };
 use zerotouch_dps::{Assignment, ConnectionProfile, Registered};
-use zerotouch_hub::wire::CREDENTIALS;
-use zerotouch_hub::{Renewal, RequestId};
+use zerotouch_hub::RequestId;
 use zerotouch_store::{Change, Generation};
 use zerotouch_time::Now;
 
 use super::{Device, Phase, Then};
-use crate::hub::{Draining, HubSession, HubStep, Renewing};
+use crate::hub::{HubSession, HubStep, Renewing};
 use crate::provision::{DpsSession, DpsStep};
 use crate::{
-    Action, Attestation, CertificateSummary, ConnectionId, Credential, Dial, Event, Failure,
-    RenewalFailure, Scope, TlsIdentity,
+    Action, Attestation, CertificateSummary, ConnectionId, Credential, Dial, Event, Failure, Scope,
+    TlsIdentity,
 };
 
 impl<R: CryptoRng> Device<R> {
@@ -30,13 +28,18 @@ impl<R: CryptoRng> Device<R> {
             return;
         }
         let assignment = self.identity.assignment.clone();
+        // Whether a certificate is good still is for the hub to say, where the clock is in doubt.
+        let wall = now.wall.filter(|_| !self.doubts_clock);
         let usable = |generation: &&Arc<Generation>| {
-            now.wall.is_none_or(|wall| generation.chain.leaf().not_after() > wall)
+            wall.is_none_or(|wall| generation.chain.leaf().not_after() > wall)
         };
         let staged = self.identity.staged.as_ref().filter(usable).cloned();
         let active = self.identity.active.as_ref().filter(usable).cloned();
         // Refused too often: DPS is asked before the active certificate is shown again.
         let refused = self.refusals >= self.config.retry.refusals_before_provisioning;
+        if active.is_some() && staged.is_none() && self.schedule.is_for_dps() {
+            return self.provision(now);
+        }
         match (assignment, staged, active) {
             (Some(assignment), Some(staged), _) => {
                 self.dial_hub(assignment, Credential::Staged, &staged, now);
@@ -99,7 +102,10 @@ impl<R: CryptoRng> Device<R> {
 
     /// A new key, to be stored before anything is asked for with it.
     pub(super) fn create_key(&mut self) -> Result<(), Failure> {
-        let key = Arc::new(PrivateKey::generate(self.config.key_algorithm, &mut self.rng)?);
+        let key = match &self.identity.active {
+            Some(active) if self.config.renewal.same_key => Arc::clone(&active.key),
+            _ => Arc::new(PrivateKey::generate(self.config.key_algorithm, &mut self.rng)?),
+        };
         let bits = u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64());
         self.store(Change::Begin { key, request_id: RequestId::from_bits(bits).to_string() });
         Ok(())
@@ -127,10 +133,12 @@ impl<R: CryptoRng> Device<R> {
                     self.events.push_back(Event::CertificateIssued(summary));
                 }
                 if let Phase::Hub(session) = &mut self.phase {
-                    let deadline = now.monotonic + self.config.close_timeout;
                     session.renewal = Renewing::No;
-                    session.draining.get_or_insert(Draining::Flight { deadline });
                 }
+                if let Some(staged) = &self.identity.staged {
+                    self.schedule.succeeded(staged.chain.leaf(), now.monotonic);
+                }
+                self.switch(now);
             }
             Change::Activate => {
                 if let Phase::Hub(session) = &mut self.phase {
@@ -154,7 +162,7 @@ impl<R: CryptoRng> Device<R> {
     pub(super) fn not_stored(&mut self, change: &Change, failure: Failure, now: Now) {
         match (&self.phase, change) {
             (Phase::Hub(_), Change::Begin { .. } | Change::Stage { .. }) => {
-                self.fail_renewal(failure.into());
+                self.fail_renewal(failure.into(), now);
             }
             // The hub has accepted the certificate; that it did is told to the store next time.
             (Phase::Hub(session), Change::Activate) => {
@@ -213,7 +221,7 @@ impl<R: CryptoRng> Device<R> {
     /// Is the chain for the pending key, for this device, valid, and new? And does the key, used
     /// once, fit it?
     fn accept(
-        &self,
+        &mut self,
         issued: &[String],
         device_id: &str,
         now: Now,
@@ -224,7 +232,9 @@ impl<R: CryptoRng> Device<R> {
             current: self.identity.active.as_ref().map(|active| active.chain.leaf()),
             ..ChainPolicy::new(pending.key.public_key(), device_id)
         };
-        let chain = CertificateChain::accept(issued, &policy)?;
+        let accepted = CertificateChain::accept(issued, &policy);
+        self.doubts_clock = accepted.as_ref().is_err_and(is_about_dates);
+        let chain = accepted?;
         chain.prove_possession(&*pending.key)?;
         Ok(chain)
     }
@@ -250,10 +260,10 @@ impl<R: CryptoRng> Device<R> {
                 session.renewal = Renewing::StoringChain;
                 match self.accept(&issued, &device_id, now) {
                     Ok(chain) => self.store(Change::Stage { chain, assignment: None }),
-                    Err(failure) => self.fail_renewal(failure.into()),
+                    Err(failure) => self.fail_renewal(failure.into(), now),
                 }
             }
-            HubStep::RenewalFailed(failure) => self.fail_renewal(failure),
+            HubStep::RenewalFailed(failure) => self.fail_renewal(failure, now),
             HubStep::Failed(failure) => self.fail(failure, now),
         }
     }
@@ -282,53 +292,21 @@ impl<R: CryptoRng> Device<R> {
             self.resume_renewal(now);
         }
     }
+}
 
-    /// A request that the last connection or the last run of the program left unanswered.
-    fn resume_renewal(&mut self, now: Now) {
-        if self.identity.pending.is_some()
-            && matches!(&self.phase, Phase::Hub(session) if session.link.is_up() && matches!(session.renewal, Renewing::No))
-        {
-            self.request_renewal(now);
-        }
-    }
+pub(super) fn request_for(
+    key: &PrivateKey,
+    common_name: &str,
+) -> Result<CertificateRequest, RequestError> {
+    CertificateRequest::new(key, common_name)
+}
 
-    /// Asks the hub for a certificate for the pending key.
-    pub(super) fn request_renewal(&mut self, now: Now) {
-        let (Some(pending), Phase::Hub(session)) = (&self.identity.pending, &mut self.phase) else {
-            return;
-        };
-        let device_id = session.assignment().device_id.clone();
-        let request = CertificateRequest::new(&*pending.key, &device_id).map_err(Failure::from);
-        // A request id that this device has made itself is within the rules.
-        let request_id =
-            RequestId::new(&pending.request_id).unwrap_or_else(|_| RequestId::from_bits(0));
-        let renewal = request.map_err(RenewalFailure::from).and_then(|request| {
-            let csr = request.to_base64();
-            if !session.can_renew() {
-                let filter = CREDENTIALS.into();
-                return Err(Failure::SubscriptionRefused { filter }.into());
-            }
-            Ok(Renewal::new(self.config.renewal, &device_id, request_id, csr)?)
-        });
-        match renewal {
-            Ok(mut renewal) => {
-                renewal.start(now);
-                session.renewal = Renewing::Requested(Box::new(renewal));
-                let request_id = pending.request_id.clone();
-                self.events.push_back(Event::RenewalRequested { request_id });
-            }
-            Err(failure) => self.fail_renewal(failure),
-        }
-    }
-
-    /// The certificate in use stays; a key whose request was refused goes.
-    pub(super) fn fail_renewal(&mut self, failure: RenewalFailure) {
-        if let Phase::Hub(session) = &mut self.phase {
-            session.renewal = Renewing::No;
-        }
-        if failure.spends_the_key() && self.identity.pending.is_some() && self.storing.is_none() {
-            self.store(Change::DiscardPending);
-        }
-        self.events.push_back(Event::RenewalFailed(failure));
-    }
+/// Whether what is wrong with a chain that was issued just now is its dates.
+pub(crate) fn is_about_dates(error: &ChainError) -> bool {
+    matches!(
+        error,
+        ChainError::Expired { .. }
+            | ChainError::NotYetValid { .. }
+            | ChainError::ClockSuspect { .. }
+    )
 }

@@ -26,6 +26,10 @@ pub(crate) struct Bench {
     pub(crate) cloud: Cloud,
     pub(crate) store: MemoryStore,
     pub(crate) now: Now,
+    /// What has passed and is no whole second of the wall clock yet.
+    fraction: Duration,
+    /// By how many seconds the device's wall clock is ahead of the cloud's.
+    pub(crate) ahead: i64,
     /// Every change that was stored, in order.
     pub(crate) changes: Vec<&'static str>,
     /// Every dial, in order.
@@ -74,6 +78,8 @@ impl Bench {
             cloud,
             store: MemoryStore::with_identity(identity),
             now,
+            fraction: Duration::ZERO,
+            ahead: 0,
             changes: Vec::new(),
             dials: Vec::new(),
             events: Vec::new(),
@@ -113,8 +119,15 @@ impl Bench {
         bench
     }
 
+    /// The time as the device has it.
+    pub(crate) fn device_now(&self) -> Now {
+        let wall = |wall: UnixTime| UnixTime::from_secs(wall.as_secs() + self.ahead);
+        Now { wall: self.now.wall.map(wall), ..self.now }
+    }
+
     pub(crate) fn start(&mut self) {
-        self.device.start(self.now);
+        let now = self.device_now();
+        self.device.start(now);
         self.pump();
     }
 
@@ -125,7 +138,12 @@ impl Bench {
     /// Lets what is due happen until `done`, for two hours of virtual time at most.
     #[track_caller]
     pub(crate) fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
-        let end = self.now.monotonic + Duration::from_secs(7200);
+        self.run_until_within(Duration::from_secs(7200), done);
+    }
+
+    #[track_caller]
+    pub(crate) fn run_until_within(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
+        let end = self.now.monotonic + limit;
         while !done(self) {
             let due = self.device.poll_timeout().into_iter().chain(self.cloud.poll_timeout()).min();
             let due = due.filter(|due| *due <= end);
@@ -135,19 +153,30 @@ impl Bench {
         }
     }
 
+    /// Lets what is due in that time happen.
     pub(crate) fn wait(&mut self, duration: Duration) {
-        self.wait_until(self.now.monotonic + duration);
+        let end = self.now.monotonic + duration;
+        while let Some(due) =
+            self.device.poll_timeout().into_iter().chain(self.cloud.poll_timeout()).min()
+            && due < end
+        {
+            self.wait_until(due);
+        }
+        self.wait_until(end);
     }
 
     fn wait_until(&mut self, due: Instant) {
         let passed = due.max(self.now.monotonic) - self.now.monotonic;
         self.now.monotonic = self.now.monotonic + passed;
+        let passed = self.fraction + passed;
+        self.fraction = Duration::from_nanos(passed.subsec_nanos().into());
         self.now.wall = self.now.wall.map(|wall| wall + passed);
         if self.cloud.poll_timeout().is_some_and(|at| at <= self.now.monotonic) {
             self.cloud.handle_timeout(self.now);
         }
         if self.device.poll_timeout().is_some_and(|at| at <= self.now.monotonic) {
-            self.device.handle_timeout(self.now);
+            let now = self.device_now();
+            self.device.handle_timeout(now);
         }
         self.pump();
     }
@@ -156,7 +185,8 @@ impl Bench {
     pub(crate) fn cut(&mut self) {
         let (connection, link) = self.connection.take().expect("a connection to cut");
         self.cloud.handle_closed(link, self.now);
-        self.device.handle_disconnected(connection, TransportFailure::closed(), self.now);
+        let now = self.device_now();
+        self.device.handle_disconnected(connection, TransportFailure::closed(), now);
         self.pump();
     }
 
@@ -179,6 +209,7 @@ impl Bench {
     }
 
     fn act(&mut self, action: Action) {
+        let now = self.device_now();
         match action {
             Action::Dial(dial) => {
                 let id = dial.connection;
@@ -188,13 +219,13 @@ impl Bench {
                 self.dials.push(dial);
                 if let Some(kind) = fails {
                     let failure = TransportFailure::new(kind, "as the test wants it");
-                    return self.device.handle_dial_failed(id, failure, self.now);
+                    return self.device.handle_dial_failed(id, failure, now);
                 }
                 self.connections += 1;
                 let link = cloud::ConnectionId(self.connections);
                 self.connection = Some((id, link));
                 self.cloud.handle_open(link, chain, self.now);
-                self.device.handle_dialled(id, self.now);
+                self.device.handle_dialled(id, now);
             }
             Action::HangUp(id) => {
                 if let Some((_, link)) =
@@ -210,24 +241,25 @@ impl Bench {
                     self.changes.push(name(&change));
                     self.store.apply(&change)
                 };
-                self.device.handle_stored(result, self.now);
+                self.device.handle_stored(result, now);
             }
             other => panic!("{other:?}"),
         }
     }
 
     fn act_of_cloud(&mut self, action: cloud::Action) {
+        let now = self.device_now();
         let of_this = |link: cloud::ConnectionId| self.connection.filter(|(_, open)| *open == link);
         match action {
             cloud::Action::Transmit { connection, bytes } => {
                 if let Some((id, _)) = of_this(connection) {
-                    self.device.handle_bytes(id, &bytes, self.now);
+                    self.device.handle_bytes(id, &bytes, now);
                 }
             }
             cloud::Action::Close { connection } => {
                 if let Some((id, _)) = of_this(connection) {
                     self.connection = None;
-                    self.device.handle_disconnected(id, TransportFailure::closed(), self.now);
+                    self.device.handle_disconnected(id, TransportFailure::closed(), now);
                 }
             }
         }
@@ -238,7 +270,8 @@ impl Bench {
         let Some(bytes) = self.device.poll_transmit() else { return false };
         let length = bytes.len();
         self.cloud.handle_bytes(link, bytes, self.now);
-        self.device.handle_transmitted(length, self.now);
+        let now = self.device_now();
+        self.device.handle_transmitted(length, now);
         true
     }
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
+mod renewal;
 mod telemetry;
 
 use std::num::NonZeroU32;
@@ -309,10 +310,14 @@ fn chain_key_mismatch() {
         identity.pending = Some(Pending { key: Arc::new(key.unwrap()), ..pending });
     });
     bench.start();
-    bench.run_until(|bench| count(bench, |event| matches!(event, Event::RenewalFailed(_))) == 1);
+    bench
+        .run_until(|bench| count(bench, |event| matches!(event, Event::RenewalFailed { .. })) == 1);
     assert!(bench.events.iter().any(|event| matches!(
         event,
-        Event::RenewalFailed(RenewalFailure::Device(Failure::Chain(ChainError::KeyMismatch)))
+        Event::RenewalFailed {
+            failure: RenewalFailure::Device(Failure::Chain(ChainError::KeyMismatch)),
+            ..
+        }
     )));
     assert_eq!((bench.generation(), &bench.changes[..]), (1, &["discard pending"][..]));
     assert_eq!(bench.device.state(), State::Connected);
