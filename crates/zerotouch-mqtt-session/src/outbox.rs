@@ -12,15 +12,16 @@ pub(crate) struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
     limit: usize,
-    /// Bytes of a resumed session: the session had them already, so they do not count as backlog.
-    resumed: usize,
+    /// Bytes that do not count as backlog: those of a resumed session, which had them already, and of a
+    /// packet beyond the limit, which an empty outbox takes.
+    excused: usize,
     /// About the most bytes that waited at once of late.
     usual: usize,
 }
 
 impl Outbox {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { bytes: Vec::new(), sent: 0, limit, resumed: 0, usual: 0 }
+        Self { bytes: Vec::new(), sent: 0, limit, excused: 0, usual: 0 }
     }
 
     /// What the transport has not taken yet.
@@ -50,7 +51,7 @@ impl Outbox {
             self.bytes.shrink_to(kept);
         }
         self.sent = 0;
-        self.resumed = 0;
+        self.excused = 0;
     }
 
     /// Room for a packet of `size` bytes? An empty outbox takes a packet of any size: its limit is
@@ -67,23 +68,34 @@ impl Outbox {
     /// Appends a packet, whatever the limit: the caller has asked [`Outbox::has_room`], or the packet
     /// is an answer the protocol owes.
     pub(crate) fn push(&mut self, packet: &Packet<'_>) -> Result<(), EncodeError> {
-        packet.encode_to(&mut self.bytes).map(drop)
+        let before = self.waiting();
+        packet.encode_to(&mut self.bytes)?;
+        self.excuse_large(before);
+        Ok(())
     }
 
     /// Appends an encoded packet.
     pub(crate) fn push_encoded(&mut self, packet: &[u8]) {
+        let before = self.waiting();
         self.bytes.extend_from_slice(packet);
+        self.excuse_large(before);
+    }
+
+    fn excuse_large(&mut self, waited_before: usize) {
+        if waited_before == 0 && self.waiting() > self.limit {
+            self.excused = self.waiting();
+        }
     }
 
     /// What waits now is what a resumed session has to send again.
     pub(crate) fn mark_resumed(&mut self) {
-        self.resumed = self.waiting();
+        self.excused = self.waiting();
     }
 
     /// Has the peer been owed more than twice the limit? Answers are appended past the limit, so this
     /// is what stops a peer that sends and never reads.
     pub(crate) fn is_overfull(&self) -> bool {
-        self.waiting() > self.limit.saturating_mul(2).saturating_add(self.resumed)
+        self.waiting() > self.limit.saturating_mul(2).saturating_add(self.excused)
     }
 
     fn waiting(&self) -> usize {
@@ -107,6 +119,22 @@ mod tests {
             outbox.transmitted(100);
         }
         assert!(outbox.bytes.capacity() <= 2 * MIN_KEPT, "{}", outbox.bytes.capacity());
+    }
+
+    // A client that is being sent a large message and pings meanwhile does read: it must not be taken
+    // for one that only asks.
+    #[test]
+    fn answers_find_room_behind_a_large_packet() {
+        let mut outbox = Outbox::new(100);
+        outbox.push_encoded(&[0; 1000]);
+        outbox.push_encoded(&[0; 200]);
+        assert!(!outbox.is_overfull());
+        outbox.push_encoded(&[0]);
+        assert!(outbox.is_overfull());
+        outbox.transmitted(1201);
+        outbox.push_encoded(&[0; 50]);
+        outbox.push_encoded(&[0; 151]);
+        assert!(outbox.is_overfull(), "what was excused is gone");
     }
 
     // What was sent must not pile up behind a transport that always leaves a byte.

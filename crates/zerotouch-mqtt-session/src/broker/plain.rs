@@ -25,6 +25,8 @@ pub struct PlainBrokerConfig {
     /// How many bytes of topic and payload the retained messages may have together; likewise; default
     /// 64 MiB.
     pub max_retained_bytes: usize,
+    /// Filters that nobody may subscribe to, to the letter: they are answered with 0x80; default none.
+    pub refused_filters: BTreeSet<Box<str>>,
 }
 
 impl Default for PlainBrokerConfig {
@@ -35,6 +37,7 @@ impl Default for PlainBrokerConfig {
             max_levels: 200,
             max_retained: 10_000,
             max_retained_bytes: 64 * 1024 * 1024,
+            refused_filters: BTreeSet::new(),
         }
     }
 }
@@ -84,6 +87,9 @@ impl Broker for PlainBroker {
         qos: QoS,
         deliveries: &mut Deliveries,
     ) -> SubAckReturnCode {
+        if self.config.refused_filters.contains(filter.as_str()) {
+            return SubAckReturnCode::Failure;
+        }
         let granted = qos.min(self.config.max_qos);
         let filters = self.filters.entry(session).or_default();
         if !filters.contains(filter.as_str()) && filters.len() >= self.config.max_subscriptions {

@@ -64,6 +64,6 @@ pub enum OpenError {
         limit: usize,
     },
     /// Its name is that of an open connection.
-    #[error("connection {} is open already", .0.0)]
+    #[error("{0} is open already")]
     InUse(ConnectionId),
 }

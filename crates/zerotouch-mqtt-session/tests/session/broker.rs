@@ -181,6 +181,19 @@ fn retained_messages_are_bounded() {
     assert_eq!(world.send(2, &retained(qos1(1, "c", &"3".repeat(18)))), b"", "too many bytes");
 }
 
+// Test suites want one subscription that fails. Its neighbours in the packet do not.
+#[test]
+fn a_filter_is_refused_to_the_letter() {
+    let refused_filters = ["no/+".into()].into();
+    let config = PlainBrokerConfig { refused_filters, ..PlainBrokerConfig::default() };
+    let mut world = World::with(ServerLimits::default(), config);
+    world.publisher(1);
+    let filters = [("a", QoS::AtMostOnce), ("no/+", QoS::AtLeastOnce), ("no/x", QoS::ExactlyOnce)];
+    assert_eq!(world.send(1, &subscribe(7, &filters)), suback(7, &[0, 0x80, 2]));
+    assert_eq!(world.send(1, &qos0("no/y", "1")), b"", "nothing was subscribed");
+    assert_eq!(world.send(1, &qos0("no/x", "1")), qos0("no/x", "1"));
+}
+
 // A Will has nobody left to tell: the onlooker is told.
 #[test]
 fn a_will_that_cannot_be_retained_is_reported() {
