@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zerotouch_credentials::KeyAlgorithm;
+use zerotouch_mqtt_codec::{TopicError, TopicFilter};
 
 use crate::secret::SecretReference;
 
@@ -101,9 +102,16 @@ pub(crate) struct Demo {
 
 #[derive(Debug, Args)]
 pub(crate) struct Emulator {
-    /// The port to listen on; 0 takes a free one
-    #[arg(long, default_value_t = 8883)]
-    pub port: u16,
+    /// Run a plain MQTT 3.1.1 broker instead, without TLS, for tests of clients
+    #[arg(long, conflicts_with_all = ["data_dir", "seed"])]
+    pub plain_broker: bool,
+    /// Answer a subscription to this filter with 0x80; may be given more than once
+    #[arg(long, value_name = "FILTER", requires = "plain_broker", value_parser = topic_filter)]
+    pub refuse_subscribe: Vec<Box<str>>,
+    /// The port of 127.0.0.1 to listen on; 0 takes a free one [default: 8883, or 1883 with
+    /// --plain-broker]
+    #[arg(long)]
+    pub port: Option<u16>,
     /// Keep certificates and devices here, for the next run [default: nothing is kept]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -113,4 +121,8 @@ pub(crate) struct Emulator {
     /// How to write what happens
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+fn topic_filter(text: &str) -> Result<Box<str>, TopicError> {
+    TopicFilter::new(text).map(|filter| filter.as_str().into())
 }

@@ -1,11 +1,14 @@
-//! `zerotouch emulator`: the cloud on this machine, until it is interrupted.
+//! `zerotouch emulator`: the cloud, or a plain broker, on this machine, until it is interrupted.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::json;
 use tempfile::TempDir;
-use zerotouch_emulator::{Emulator, cloud::CloudEvent};
+use zerotouch_emulator::server::{MQTT_PORT, PLAIN_MQTT_PORT};
+use zerotouch_emulator::{Emulator, PlainBrokerServer};
+use zerotouch_mqtt_session::PlainBrokerConfig;
 
 use crate::arguments::{self, Output};
 use crate::failure::CliError;
@@ -15,7 +18,11 @@ use crate::timeline::write_line;
 const TICK: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(arguments: arguments::Emulator) -> Result<(), CliError> {
-    let mut builder = Emulator::builder().port(arguments.port);
+    if arguments.plain_broker { plain_broker(arguments).await } else { cloud(arguments).await }
+}
+
+async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
+    let mut builder = Emulator::builder().port(arguments.port.unwrap_or(MQTT_PORT));
     if let Some(seed) = arguments.seed {
         builder = builder.seed(seed);
     }
@@ -36,14 +43,43 @@ pub(crate) async fn run(arguments: arguments::Emulator) -> Result<(), CliError> 
         .map_err(|source| CliError::Write { path: ca_file.clone(), source })?;
 
     announce(&emulator, &ca_file, arguments.output);
+    follow(|| emulator.next_event(Duration::ZERO), arguments.output).await;
+    Ok(())
+}
+
+async fn plain_broker(arguments: arguments::Emulator) -> Result<(), CliError> {
+    let refused_filters = arguments.refuse_subscribe.into_iter().collect();
+    let broker = PlainBrokerServer::builder()
+        .port(arguments.port.unwrap_or(PLAIN_MQTT_PORT))
+        .config(PlainBrokerConfig { refused_filters, ..PlainBrokerConfig::default() })
+        .start()?;
+    let address = broker.address();
+    write_line(&match arguments.output {
+        Output::Json => json!({
+            "ready": true,
+            "host": address.ip(),
+            "port": address.port(),
+            "plainBroker": true,
+        })
+        .to_string(),
+        Output::Text => format!(
+            "A plain MQTT 3.1.1 broker for tests, on {address}, without TLS.\n\nCtrl-C ends it.\n"
+        ),
+    });
+    follow(|| broker.next_event(Duration::ZERO), arguments.output).await;
+    Ok(())
+}
+
+/// Writes what happens until it is interrupted.
+async fn follow<E: Serialize>(next_event: impl Fn() -> Option<E>, output: Output) {
     let mut end = std::pin::pin!(interrupted());
     loop {
-        while let Some(event) = emulator.next_event(Duration::ZERO) {
-            write_line(&line(&event, arguments.output));
+        while let Some(event) = next_event() {
+            write_line(&line(&event, output));
         }
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}
-            () = &mut end => return Ok(()),
+            () = &mut end => return,
         }
     }
 }
@@ -93,7 +129,7 @@ fn announce(emulator: &Emulator, ca_file: &PathBuf, output: Output) {
     write_line("\nCtrl-C ends it.\n");
 }
 
-fn line(event: &CloudEvent, output: Output) -> String {
+fn line(event: &impl Serialize, output: Output) -> String {
     let json = serde_json::to_value(event).unwrap_or_default();
     if output == Output::Json {
         return json.to_string();

@@ -3,9 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod cloud;
+mod event_log;
 mod pem;
 #[cfg(feature = "server")]
 pub mod server;
 
 #[cfg(feature = "server")]
-pub use server::{Emulator, EmulatorBuilder};
+pub use server::{Emulator, EmulatorBuilder, PlainBrokerServer};

@@ -1,32 +1,38 @@
-//! The emulator as a server: TCP and TLS around [`Cloud`].
+//! Engines as servers: the emulator is TCP and TLS around [`Cloud`], and [`PlainBrokerServer`] TCP
+//! around a broker.
 //!
-//! It runs on threads of its own, so that it serves blocking tests, async tests and a command line
-//! alike, and ends with its handle.
+//! They run on threads of their own, so that they serve blocking tests, async tests and a command line
+//! alike, and end with their handles.
 //!
 //! ```text
-//!   accept ─► TLS handshake ─► read ──► Cloud (one lock) ──► queues ─► write
-//!                              timer ─►                 └──► events ─► next_event
+//!   accept ─► TLS handshake ─► read ──► engine (one lock) ──► wake ─► write
+//!                              timer ─►                  └──► events ─► next_event
 //! ```
 
+mod cloud;
 mod connection;
+mod engine;
+mod host;
+mod plain_broker;
 mod shared;
 mod storage;
 mod tls;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
-use tokio::sync::watch;
 use zerotouch_credentials::SymmetricKey;
 use zerotouch_time::{Now, UnixTime};
 
-use self::shared::Shared;
+use self::cloud::StoredCloud;
+use self::host::{Host, listen};
+pub use self::plain_broker::{
+    PLAIN_MQTT_PORT, PlainBrokerEvent, PlainBrokerServer, PlainBrokerServerBuilder,
+};
 use self::storage::Storage;
 pub use self::storage::StorageError;
 use self::tls::ServerTls;
@@ -55,11 +61,8 @@ pub const MQTT_PORT: u16 = 8883;
 /// ```
 #[derive(Debug)]
 pub struct Emulator {
-    shared: Arc<Shared>,
-    address: SocketAddr,
+    host: Host<StoredCloud>,
     ca_pem: String,
-    stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// How an emulator shall be.
@@ -166,7 +169,6 @@ impl EmulatorBuilder {
     /// Starts it; when this returns it accepts connections.
     pub fn start(self) -> Result<Emulator, StartError> {
         let listener = listen(&self.address)?;
-        let address = listener.local_addr().map_err(|e| listen_error(&self.address, e))?;
         let now = UnixTime::from_secs(unix_seconds());
         let opened = self.data_dir.map(|path| Storage::open(&path, self.seed, now)).transpose()?;
         let (storage, snapshot) =
@@ -181,30 +183,9 @@ impl EmulatorBuilder {
         if let Some(snapshot) = snapshot {
             cloud.restore(snapshot, random_numbers(None)?)?;
         }
-        let shared = Arc::new(Shared::new(cloud, storage));
-        let (stop, stopped) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().min(4)))
-            .thread_name("zerotouch-emulator")
-            .enable_all()
-            .build()
-            .map_err(StartError::Thread)?;
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)
-                .map_err(|e| listen_error(&self.address, e))?
-        };
-        let (config, limit) = (tls.config, self.max_connections);
-        let serving = connection::serve(listener, config, limit, Arc::clone(&shared), stopped);
-        let thread = std::thread::Builder::new()
-            .name("zerotouch-emulator".into())
-            .spawn(move || {
-                runtime.block_on(serving);
-                // Connections are dropped where they wait; none waits for long.
-                runtime.shutdown_timeout(Duration::from_secs(1));
-            })
-            .map_err(StartError::Thread)?;
-        Ok(Emulator { shared, address, ca_pem: tls.ca_pem, stop, thread: Some(thread) })
+        let engine = StoredCloud::new(cloud, storage);
+        let host = Host::start(engine, listener, tls.secure(), self.max_connections)?;
+        Ok(Emulator { host, ca_pem: tls.ca_pem })
     }
 }
 
@@ -215,22 +196,6 @@ fn random_numbers(seed: Option<u64>) -> Result<ChaCha20Rng, getrandom::Error> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
     Ok(ChaCha20Rng::from_seed(seed))
-}
-
-fn listen(address: &str) -> Result<TcpListener, StartError> {
-    let resolved: Vec<SocketAddr> =
-        address.to_socket_addrs().map_err(|e| listen_error(address, e))?.collect();
-    let listener = TcpListener::bind(&*resolved).map_err(|e| listen_error(address, e))?;
-    listener.set_nonblocking(true).map_err(|e| listen_error(address, e))?;
-    Ok(listener)
-}
-
-fn listen_error(address: &str, source: io::Error) -> StartError {
-    let address = address.into();
-    match source.kind() {
-        io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
-        _ => StartError::Listen { address, source },
-    }
 }
 
 /// Seconds since 1970 by the system's clock, 0 if that is before.
@@ -264,12 +229,12 @@ impl Emulator {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.host.address
     }
 
     /// The port it listens on.
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.host.address.port()
     }
 
     /// The host names of its hubs.
@@ -279,12 +244,12 @@ impl Emulator {
 
     /// The provisioning service's id scope.
     pub fn id_scope(&self) -> String {
-        self.shared.with(|cloud, _| cloud.id_scope().into())
+        self.with_cloud(|cloud, _| cloud.id_scope().into())
     }
 
     /// The primary key of a symmetric-key enrolment group; `None` if there is no such group.
     pub fn group_key(&self, id: &str) -> Option<SymmetricKey> {
-        self.shared.with(|cloud, _| copy(cloud.group_key(id)?))
+        self.with_cloud(|cloud, _| copy(cloud.group_key(id)?))
     }
 
     /// The enrolment groups.
@@ -297,7 +262,7 @@ impl Emulator {
             },
             credential_policy: group.credential_policy.clone(),
         };
-        self.shared.with(|cloud, _| cloud.enrollment_groups().iter().map(summary).collect())
+        self.with_cloud(|cloud, _| cloud.enrollment_groups().iter().map(summary).collect())
     }
 
     /// The certificate that clients have to trust, as PEM: the authority of the server's own TLS
@@ -313,32 +278,22 @@ impl Emulator {
 
     /// The next thing that happened, waiting for it no longer than `timeout`.
     pub fn next_event(&self, timeout: Duration) -> Option<CloudEvent> {
-        self.shared.next_event(timeout)
+        self.host.shared.next_event(timeout)
     }
 
     /// Looks into the cloud, or does in it what its operator could do. What that sends to devices is
     /// sent when `action` returns; until then the cloud stands still.
     pub fn with_cloud<R>(&self, action: impl FnOnce(&mut Cloud, Now) -> R) -> R {
-        self.shared.with(action)
+        self.host.shared.with(|engine, now| action(&mut engine.cloud, now))
     }
 
     /// Puts the cloud's wall clock forward, so that certificates and tokens grow old. Timers and
     /// clients are not affected.
     pub fn advance_clock(&self, by: Duration) {
-        self.shared.advance_clock(by);
+        self.host.shared.advance_clock(by);
     }
 }
 
 fn copy(key: &SymmetricKey) -> Option<SymmetricKey> {
     SymmetricKey::from_base64(&key.to_base64()).ok()
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been reported where it happened.
-            let _ = thread.join();
-        }
-    }
 }

@@ -7,8 +7,9 @@ use zerotouch_mqtt_codec::{ConnectRefusal, PacketIdentifier, QoS, SubAckReturnCo
 use zerotouch_time::Instant;
 
 use super::clock::Clock;
-use super::event::{CloudEvent, ConnectionId, EventLog};
+use super::event::{CloudEvent, ConnectionId};
 use super::registry::DeviceKey;
+use crate::event_log::EventLog;
 
 /// The connection an input came on, and when.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +99,7 @@ impl Timers {
 #[derive(Debug)]
 pub(super) struct Effects {
     pub(super) commands: Vec<(ConnectionId, Command)>,
-    pub(super) events: EventLog,
+    pub(super) events: EventLog<CloudEvent>,
     pub(super) timers: Timers,
     pub(super) rng: ChaCha20Rng,
 }

@@ -1,21 +1,13 @@
 //! What goes out of the engine: bytes for connections, and a record of what happened.
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use serde::Serialize;
 use zerotouch_credentials::Thumbprint;
+pub use zerotouch_mqtt_session::ConnectionId;
 use zerotouch_time::UnixTime;
 
-/// The caller's name for a transport connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub u64);
-
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "connection {}", self.0)
-    }
-}
+use crate::event_log::Logged;
 
 /// What the caller has to do, in this order.
 #[derive(Clone, PartialEq, Eq)]
@@ -211,83 +203,23 @@ fn text<S: serde::Serializer>(value: &[u8], s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(&String::from_utf8_lossy(value))
 }
 
-/// The events nobody has fetched yet, bounded in number and in bytes.
-#[derive(Debug, Default)]
-pub(super) struct EventLog {
-    waiting: VecDeque<CloudEvent>,
-    payload_bytes: usize,
-    missed: u64,
-}
-
-impl EventLog {
-    /// An onlooker that sleeps must not cost memory without bound; the newest events are kept.
-    const CAPACITY: usize = 16 * 1024;
-    /// What devices' messages may take of it.
-    const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
-
-    pub(super) fn push(&mut self, event: CloudEvent) {
-        self.payload_bytes += event.payload_bytes();
-        self.waiting.push_back(event);
-        while self.waiting.len() > Self::CAPACITY || self.payload_bytes > Self::MAX_PAYLOAD_BYTES {
-            self.take();
-            self.missed += 1;
-        }
-    }
-
-    pub(super) fn pop(&mut self) -> Option<CloudEvent> {
-        match std::mem::take(&mut self.missed) {
-            0 => self.take(),
-            count => Some(CloudEvent::Missed { count }),
-        }
-    }
-
-    fn take(&mut self) -> Option<CloudEvent> {
-        let event = self.waiting.pop_front()?;
-        self.payload_bytes -= event.payload_bytes();
-        Some(event)
-    }
-}
-
-impl CloudEvent {
-    /// How much of a device's message it holds; names and properties are bounded by the topic.
+impl Logged for CloudEvent {
+    // Names and properties are bounded by the topic.
     fn payload_bytes(&self) -> usize {
         match self {
             Self::Telemetry { payload, .. } | Self::MethodAnswered { payload, .. } => payload.len(),
             _ => 0,
         }
     }
+
+    fn missed(count: u64) -> Self {
+        Self::Missed { count }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    // What was dropped is said, once, before what remains.
-    #[test]
-    fn a_full_log_says_what_it_lost() {
-        let mut log = EventLog::default();
-        for n in 0..EventLog::CAPACITY + 3 {
-            log.push(CloudEvent::TwinRead { device_id: n.to_string() });
-        }
-        assert_eq!(log.pop(), Some(CloudEvent::Missed { count: 3 }));
-        assert_eq!(log.pop(), Some(CloudEvent::TwinRead { device_id: "3".into() }));
-    }
-
-    // Few events can be large, too.
-    #[test]
-    fn large_messages_fill_the_log_sooner() {
-        let message = |byte: u8| CloudEvent::Telemetry {
-            device_id: "d".into(),
-            properties: Vec::new(),
-            payload: vec![byte; EventLog::MAX_PAYLOAD_BYTES / 4],
-        };
-        let mut log = EventLog::default();
-        (0..6).for_each(|byte| log.push(message(byte)));
-        assert_eq!(log.pop(), Some(CloudEvent::Missed { count: 2 }));
-        assert_eq!(log.pop(), Some(message(2)));
-        (6..7).for_each(|byte| log.push(message(byte)));
-        assert_eq!(log.pop(), Some(message(3)));
-    }
 
     // Scripts on the other side of a pipe read these names.
     #[test]

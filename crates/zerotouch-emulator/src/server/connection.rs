@@ -1,22 +1,21 @@
-//! Accepting connections, and copying bytes between each and the cloud.
+//! Accepting connections, and copying bytes between each and the engine.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use zerotouch_mqtt_session::ConnectionId;
 
-use super::shared::{Output, Shared};
-use crate::cloud::{Cloud, ConnectionId};
+use super::engine::{Engine, Transmit};
+use super::shared::Shared;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
-/// How long a client may take to read what one write hands to it.
+/// How long a client that is written to may take nothing.
 const WRITE: Duration = Duration::from_secs(30);
 /// How long a closed connection is still read from, so that the client gets what was written last: a
 /// socket closed over unread bytes discards it.
@@ -24,51 +23,73 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long to wait when the system has no more sockets.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How much is read at once.
-const READ_BUFFER: usize = 8 * 1024;
+const READ_BUFFER: usize = 16 * 1024;
+
+/// What makes of a socket a stream of MQTT, and tells who is at its other end.
+pub(super) trait Secure<P>:
+    Fn(TcpStream) -> Self::Securing + Clone + Send + Sync + 'static
+{
+    type Securing: Future<Output = io::Result<(Self::Stream, P)>> + Send;
+    type Stream: AsyncRead + AsyncWrite + Send;
+}
+
+impl<P, S, F, R> Secure<P> for F
+where
+    F: Fn(TcpStream) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = io::Result<(S, P)>> + Send,
+    S: AsyncRead + AsyncWrite + Send,
+{
+    type Securing = R;
+    type Stream = S;
+}
 
 /// Serves until stopped.
-pub(super) async fn serve(
+pub(super) async fn serve<E: Engine>(
     listener: TcpListener,
-    config: Arc<ServerConfig>,
+    secure: impl Secure<E::Peer>,
     max_connections: usize,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<E>>,
     mut stopped: watch::Receiver<bool>,
 ) {
     tokio::select! {
-        () = accept(&listener, config, max_connections, &shared) => {}
+        () = accept(&listener, secure, max_connections, &shared) => {}
         () = keep_time(&shared) => {}
         // An error means that the handle is gone: stopped, too.
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
 }
 
-async fn accept(
+async fn accept<E: Engine>(
     listener: &TcpListener,
-    config: Arc<ServerConfig>,
+    secure: impl Secure<E::Peer>,
     max_connections: usize,
-    shared: &Arc<Shared>,
+    shared: &Arc<Shared<E>>,
 ) {
-    let acceptor = TlsAcceptor::from(config);
     let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
     let mut next_id = 0;
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(EXHAUSTED).await;
-            continue;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // The client's affair.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+            Err(_) => {
+                sleep(EXHAUSTED).await;
+                continue;
+            }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         next_id += 1;
-        let (acceptor, shared) = (acceptor.clone(), Arc::clone(shared));
+        let (secure, shared) = (secure.clone(), Arc::clone(shared));
         tokio::spawn(async move {
-            // Whatever ends a connection ends it alone; the cloud tells what it meant.
-            let _ = connection(stream, &acceptor, &shared, ConnectionId(next_id)).await;
+            // Whatever ends a connection ends it alone; the engine tells what it meant.
+            let _ = connection(stream, &secure, &shared, ConnectionId(next_id)).await;
             drop(place);
         });
     }
 }
 
-/// Wakes the cloud when it wants to be.
-async fn keep_time(shared: &Shared) {
+/// Wakes the engine when it wants to be.
+async fn keep_time<E: Engine>(shared: &Shared<E>) {
     loop {
         let alarm = async {
             match shared.until_timeout() {
@@ -77,28 +98,26 @@ async fn keep_time(shared: &Shared) {
             }
         };
         tokio::select! {
-            () = alarm => shared.with(Cloud::handle_timeout),
+            () = alarm => shared.with(Engine::handle_timeout),
             () = shared.earlier.notified() => {}
         }
     }
 }
 
-async fn connection(
+async fn connection<E: Engine>(
     stream: TcpStream,
-    acceptor: &TlsAcceptor,
-    shared: &Shared,
+    secure: &impl Secure<E::Peer>,
+    shared: &Shared<E>,
     id: ConnectionId,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let tls = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
-    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
-    let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
-    let output = shared.open(id, chain);
-    let (mut reader, mut writer) = tokio::io::split(tls);
+    let (stream, peer) = timeout(HANDSHAKE, secure(stream)).await??;
+    let Some(wake) = shared.open(id, peer) else { return Ok(()) };
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let ended = tokio::select! {
         ended = read(&mut reader, shared, id) => ended,
-        ended = write(&mut writer, output) => {
-            // The cloud has closed it: nothing that still arrives matters.
+        ended = write(&mut writer, shared, id, &wake) => {
+            // The engine has closed it: nothing that still arrives matters.
             let _ = timeout(LINGER, tokio::io::copy(&mut reader, &mut tokio::io::sink())).await;
             ended
         }
@@ -108,9 +127,9 @@ async fn connection(
 }
 
 /// Reads until the client closes.
-async fn read(
+async fn read<E: Engine>(
     reader: &mut (impl AsyncRead + Unpin),
-    shared: &Shared,
+    shared: &Shared<E>,
     id: ConnectionId,
 ) -> io::Result<()> {
     let mut buffer = vec![0; READ_BUFFER];
@@ -122,12 +141,31 @@ async fn read(
     }
 }
 
-/// Writes until the cloud closes.
-async fn write(writer: &mut (impl AsyncWrite + Unpin), mut output: Output) -> io::Result<()> {
-    while let Some(chunk) = output.next().await {
-        timeout(WRITE, writer.write_all(&chunk)).await??;
-        if output.is_empty() {
-            timeout(WRITE, writer.flush()).await??;
+/// Writes until the engine closes.
+async fn write<E: Engine>(
+    writer: &mut (impl AsyncWrite + Unpin),
+    shared: &Shared<E>,
+    id: ConnectionId,
+    wake: &Notify,
+) -> io::Result<()> {
+    let mut chunk = Vec::new();
+    loop {
+        match shared.transmit(id, &mut chunk) {
+            Transmit::Write => {
+                let mut rest = &chunk[..];
+                while !rest.is_empty() {
+                    let written = timeout(WRITE, writer.write(rest)).await??;
+                    if written == 0 {
+                        return Err(ErrorKind::WriteZero.into());
+                    }
+                    rest = &rest[written..];
+                }
+            }
+            Transmit::Wait => {
+                timeout(WRITE, writer.flush()).await??;
+                wake.notified().await;
+            }
+            Transmit::Close => break,
         }
     }
     timeout(WRITE, writer.shutdown()).await?

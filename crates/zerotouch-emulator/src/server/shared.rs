@@ -1,114 +1,50 @@
-//! What the threads share: the cloud behind a lock, and what waits to be written.
+//! What the threads share: an engine behind a lock, and how to wake each connection's writer.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
+use zerotouch_mqtt_session::ConnectionId;
 use zerotouch_time::{Instant, Now, UnixTime};
 
-use super::storage::Storage;
+use super::engine::{Engine, Transmit};
 use super::unix_seconds;
-use crate::cloud::{Action, Cloud, CloudEvent, ConnectionId};
-
-/// How much may wait to be written to one client before it is taken for dead.
-const MAX_QUEUED: usize = 1024 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Shared {
-    state: Mutex<State>,
+pub(super) struct Shared<E> {
+    state: Mutex<State<E>>,
     /// Something happened that [`Shared::next_event`] may wait for.
     happened: Condvar,
-    /// The cloud wants to be woken earlier than before.
+    /// The engine wants to be woken earlier than before.
     pub(super) earlier: Notify,
-    /// The origin of the cloud's monotonic clock.
+    /// The origin of the engine's monotonic clock.
     origin: StdInstant,
 }
 
 #[derive(Debug)]
-struct State {
-    cloud: Cloud,
-    queues: HashMap<ConnectionId, Queue>,
+struct State<E> {
+    engine: E,
+    writers: HashMap<ConnectionId, Arc<Notify>>,
+    /// Empty between calls; kept for its memory.
+    ready: Vec<ConnectionId>,
     /// How far the wall clock was put forward.
     advanced: Duration,
     /// When the timer will ring.
     alarm: Option<Instant>,
-    storage: Option<Storage>,
-    /// Which of the cloud's changes are stored.
-    stored: u64,
+    /// How many wait in [`Shared::next_event`].
+    onlookers: usize,
 }
 
-impl State {
-    /// Stores what the cloud has learned, before anybody is told of it.
-    fn store(&mut self) {
-        let changes = self.cloud.changes();
-        if let Some(storage) = self.storage.as_ref().filter(|_| changes != self.stored) {
-            match storage.save(self.cloud.snapshot()) {
-                Ok(()) => self.stored = changes,
-                // A test tool goes on without its memory, and says so; the next call tries again.
-                Err(error) => eprintln!("zerotouch emulator: {error}"),
-            }
-        }
-    }
-
-    /// Hands bytes to a writer, or ends it; yields a connection that has too many waiting.
-    fn carry_out(&mut self, action: Action) -> Option<ConnectionId> {
-        let (connection, bytes) = match action {
-            Action::Transmit { connection, bytes } => (connection, bytes),
-            Action::Close { connection } => {
-                self.queues.remove(&connection);
-                return None;
-            }
-        };
-        let queue = self.queues.get(&connection)?;
-        let queued = queue.length.fetch_add(bytes.len(), Ordering::Relaxed);
-        // The writer is gone only if the connection is about to be closed anyway.
-        let _ = queue.chunks.send(bytes);
-        if queued <= MAX_QUEUED {
-            return None;
-        }
-        self.queues.remove(&connection);
-        Some(connection)
-    }
-}
-
-/// What waits for one connection's writer.
-#[derive(Debug)]
-struct Queue {
-    chunks: mpsc::UnboundedSender<Vec<u8>>,
-    length: Arc<AtomicUsize>,
-}
-
-/// The writer's end.
-#[derive(Debug)]
-pub(super) struct Output {
-    chunks: mpsc::UnboundedReceiver<Vec<u8>>,
-    length: Arc<AtomicUsize>,
-}
-
-impl Output {
-    /// The next bytes to write; `None` once the connection is to be closed.
-    pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
-        let chunk = self.chunks.recv().await?;
-        self.length.fetch_sub(chunk.len(), Ordering::Relaxed);
-        Some(chunk)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
-    }
-}
-
-impl Shared {
-    pub(super) fn new(cloud: Cloud, storage: Option<Storage>) -> Self {
+impl<E: Engine> Shared<E> {
+    pub(super) fn new(engine: E) -> Self {
         let state = State {
-            stored: cloud.changes(),
-            cloud,
-            queues: HashMap::new(),
+            engine,
+            writers: HashMap::new(),
+            ready: Vec::new(),
             advanced: Duration::ZERO,
             alarm: None,
-            storage,
+            onlookers: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -118,69 +54,80 @@ impl Shared {
         }
     }
 
-    /// A connection has passed TLS.
-    pub(super) fn open(&self, connection: ConnectionId, chain: Vec<Vec<u8>>) -> Output {
-        let (sender, chunks) = mpsc::unbounded_channel();
-        let length = Arc::new(AtomicUsize::new(0));
-        let queue = Queue { chunks: sender, length: Arc::clone(&length) };
+    /// A connection is ready to speak MQTT; yields what wakes its writer, or `None` if there is no
+    /// room.
+    pub(super) fn open(&self, id: ConnectionId, peer: E::Peer) -> Option<Arc<Notify>> {
         let mut state = self.lock();
-        state.queues.insert(connection, queue);
-        self.drive(&mut state, |cloud, now| cloud.handle_open(connection, chain, now));
-        Output { chunks, length }
+        if !self.drive(&mut state, |engine, now| engine.handle_open(id, peer, now)) {
+            return None;
+        }
+        let wake = Arc::new(Notify::new());
+        // It begins by asking, so nothing is missed.
+        state.writers.insert(id, Arc::clone(&wake));
+        Some(wake)
     }
 
-    pub(super) fn received(&self, connection: ConnectionId, bytes: &[u8]) {
-        self.with(|cloud, now| cloud.handle_bytes(connection, bytes, now));
+    pub(super) fn received(&self, id: ConnectionId, bytes: &[u8]) {
+        self.with(|engine, now| engine.handle_bytes(id, bytes, now));
     }
 
-    pub(super) fn closed(&self, connection: ConnectionId) {
+    pub(super) fn transmit(&self, id: ConnectionId, chunk: &mut Vec<u8>) -> Transmit {
+        self.with(|engine, now| engine.transmit(id, chunk, now))
+    }
+
+    pub(super) fn closed(&self, id: ConnectionId) {
         let mut state = self.lock();
-        state.queues.remove(&connection);
-        self.drive(&mut state, |cloud, now| cloud.handle_closed(connection, now));
+        state.writers.remove(&id);
+        self.drive(&mut state, |engine, now| engine.handle_closed(id, now));
     }
 
-    /// Calls the cloud and carries out what it wants done.
-    pub(super) fn with<R>(&self, call: impl FnOnce(&mut Cloud, Now) -> R) -> R {
+    /// Calls the engine and carries out what it wants done.
+    pub(super) fn with<R>(&self, call: impl FnOnce(&mut E, Now) -> R) -> R {
         self.drive(&mut self.lock(), call)
     }
 
-    fn drive<R>(&self, state: &mut State, call: impl FnOnce(&mut Cloud, Now) -> R) -> R {
+    fn drive<R>(&self, state: &mut State<E>, call: impl FnOnce(&mut E, Now) -> R) -> R {
         let now = self.now(state);
-        let result = call(&mut state.cloud, now);
-        state.store();
-        while let Some(action) = state.cloud.poll_action() {
-            if let Some(dead) = state.carry_out(action) {
-                state.cloud.handle_closed(dead, now);
+        let State { engine, writers, ready, alarm, onlookers, .. } = state;
+        let result = call(engine, now);
+        engine.settle(ready, now);
+        for id in ready.drain(..) {
+            if let Some(wake) = writers.get(&id) {
+                wake.notify_one();
             }
         }
-        let next = state.cloud.poll_timeout();
-        if next.is_some_and(|next| state.alarm.is_none_or(|alarm| next < alarm)) {
+        let next = engine.poll_timeout();
+        if next.is_some_and(|next| alarm.is_none_or(|alarm| next < alarm)) {
             self.earlier.notify_one();
         }
-        self.happened.notify_all();
+        if *onlookers > 0 {
+            self.happened.notify_all();
+        }
         result
     }
 
     /// How long the timer may sleep.
     pub(super) fn until_timeout(&self) -> Option<Duration> {
         let mut state = self.lock();
-        state.alarm = state.cloud.poll_timeout();
+        state.alarm = state.engine.poll_timeout();
         let now = self.now(&state).monotonic;
         state.alarm.map(|alarm| alarm.since(now))
     }
 
-    pub(super) fn next_event(&self, timeout: Duration) -> Option<CloudEvent> {
+    pub(super) fn next_event(&self, timeout: Duration) -> Option<E::Event> {
         // A timeout beyond the clock's range is as good as this.
         const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
         let deadline = StdInstant::now() + timeout.min(LONG);
         let mut state = self.lock();
         loop {
-            if let Some(event) = state.cloud.poll_event() {
+            if let Some(event) = state.engine.poll_event() {
                 return Some(event);
             }
             let left = deadline.checked_duration_since(StdInstant::now())?;
+            state.onlookers += 1;
             let waited = self.happened.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.onlookers -= 1;
         }
     }
 
@@ -189,7 +136,7 @@ impl Shared {
         state.advanced = state.advanced.saturating_add(by);
     }
 
-    fn now(&self, state: &State) -> Now {
+    fn now(&self, state: &State<E>) -> Now {
         let micros = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
         Now {
             monotonic: Instant::from_micros(micros),
@@ -198,7 +145,7 @@ impl Shared {
     }
 
     /// A panic while the lock was held has ended one connection; the rest are served on.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

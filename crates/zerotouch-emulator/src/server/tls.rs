@@ -4,6 +4,7 @@
 //! whether it means anything is decided in MQTT. Were it refused here, the client would see an alert
 //! where the real services answer.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,14 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime as PkiTime};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use zerotouch_credentials::{KeyAlgorithm, PrivateKey, Signer};
 use zerotouch_time::UnixTime;
 
 use super::StartError;
+use super::connection::Secure;
 use crate::cloud::CertificationAuthority;
 
 /// How long the server's certificates are good. The authority may end up in somebody's trust store,
@@ -26,7 +31,7 @@ const VALIDITY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// The server's side of TLS, and what clients need to trust it.
 pub(super) struct ServerTls {
-    pub(super) config: Arc<ServerConfig>,
+    acceptor: TlsAcceptor,
     pub(super) ca_pem: String,
 }
 
@@ -57,7 +62,21 @@ impl ServerTls {
             .with_client_cert_verifier(Arc::new(AnyClient { provider }))
             .with_single_cert(vec![CertificateDer::from(certificate.as_der().to_vec())], key)?;
         let ca_pem = crate::pem::certificate(authority.certificate());
-        Ok(Self { config: Arc::new(config), ca_pem })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), ca_pem })
+    }
+
+    /// The handshake: yields what the client has shown, leaf first, empty if nothing.
+    pub(super) fn secure(&self) -> impl Secure<Vec<Vec<u8>>> + use<> {
+        let acceptor = self.acceptor.clone();
+        move |socket| {
+            let handshake = acceptor.accept(socket);
+            async {
+                let stream: TlsStream<TcpStream> = handshake.await?;
+                let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
+                io::Result::Ok((stream, chain))
+            }
+        }
     }
 }
 

@@ -1,0 +1,113 @@
+//! The cloud behind sockets: what waits to be written, and what is kept on disk.
+
+use std::collections::HashMap;
+
+use zerotouch_mqtt_session::ConnectionId;
+use zerotouch_time::{Instant, Now};
+
+use super::engine::{Engine, Transmit};
+use super::storage::Storage;
+use crate::cloud::{Action, Cloud, CloudEvent};
+
+/// How much may wait to be written to one client before it is taken for dead.
+const MAX_QUEUED: usize = 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct StoredCloud {
+    pub(super) cloud: Cloud,
+    queues: HashMap<ConnectionId, Queue>,
+    storage: Option<Storage>,
+    /// Which of the cloud's changes are stored.
+    stored: u64,
+}
+
+/// What waits for one connection's writer.
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    /// Nothing comes behind it.
+    is_last: bool,
+}
+
+impl StoredCloud {
+    pub(super) fn new(cloud: Cloud, storage: Option<Storage>) -> Self {
+        Self { stored: cloud.changes(), cloud, queues: HashMap::new(), storage }
+    }
+
+    /// Stores what the cloud has learned.
+    fn store(&mut self) {
+        let changes = self.cloud.changes();
+        if let Some(storage) = self.storage.as_ref().filter(|_| changes != self.stored) {
+            match storage.save(self.cloud.snapshot()) {
+                Ok(()) => self.stored = changes,
+                // A test tool goes on without its memory, and says so; the next call tries again.
+                Err(error) => eprintln!("zerotouch emulator: {error}"),
+            }
+        }
+    }
+}
+
+impl Engine for StoredCloud {
+    /// The chain that the client presented in TLS.
+    type Peer = Vec<Vec<u8>>;
+    type Event = CloudEvent;
+
+    fn handle_open(&mut self, id: ConnectionId, chain: Self::Peer, now: Now) -> bool {
+        self.queues.insert(id, Queue::default());
+        self.cloud.handle_open(id, chain, now);
+        true
+    }
+
+    fn handle_bytes(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
+        self.cloud.handle_bytes(id, bytes, now);
+    }
+
+    fn handle_closed(&mut self, id: ConnectionId, now: Now) {
+        self.queues.remove(&id);
+        self.cloud.handle_closed(id, now);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.cloud.handle_timeout(now);
+    }
+
+    fn transmit(&mut self, id: ConnectionId, chunk: &mut Vec<u8>, _: Now) -> Transmit {
+        chunk.clear();
+        let Some(queue) = self.queues.get_mut(&id) else { return Transmit::Close };
+        if !queue.bytes.is_empty() {
+            std::mem::swap(chunk, &mut queue.bytes);
+            Transmit::Write
+        } else if queue.is_last {
+            Transmit::Close
+        } else {
+            Transmit::Wait
+        }
+    }
+
+    fn settle(&mut self, ready: &mut Vec<ConnectionId>, now: Now) {
+        // Before anybody is told of it.
+        self.store();
+        while let Some(action) = self.cloud.poll_action() {
+            let (Action::Transmit { connection, .. } | Action::Close { connection }) = &action;
+            let id = *connection;
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            ready.push(id);
+            match action {
+                Action::Transmit { bytes, .. } => queue.bytes.extend_from_slice(&bytes),
+                Action::Close { .. } => queue.is_last = true,
+            }
+            if queue.bytes.len() > MAX_QUEUED {
+                self.queues.remove(&id);
+                self.cloud.handle_closed(id, now);
+            }
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<CloudEvent> {
+        self.cloud.poll_event()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.cloud.poll_timeout()
+    }
+}

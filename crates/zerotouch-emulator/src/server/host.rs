@@ -1,0 +1,85 @@
+//! A listener, the threads that serve it, and their end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::StartError;
+use super::connection::{self, Secure};
+use super::engine::Engine;
+use super::shared::Shared;
+
+/// An engine that is served. Dropping it closes its connections and frees its port.
+#[derive(Debug)]
+pub(super) struct Host<E> {
+    pub(super) shared: Arc<Shared<E>>,
+    pub(super) address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Takes an address, so that it is known to be free before anything else is done.
+pub(super) fn listen(address: &str) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let resolved: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+        let listener = TcpListener::bind(&*resolved)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|source: io::Error| {
+        let address = address.into();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
+            _ => StartError::Listen { address, source },
+        }
+    })
+}
+
+impl<E: Engine> Host<E> {
+    /// Serves an engine; when this returns it accepts connections.
+    pub(super) fn start(
+        engine: E,
+        listener: TcpListener,
+        secure: impl Secure<E::Peer>,
+        max_connections: usize,
+    ) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared::new(engine));
+        let (stop, stopped) = watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().min(4)))
+            .thread_name("zerotouch-emulator")
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let address = listener.local_addr().map_err(StartError::Thread)?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(StartError::Thread)?
+        };
+        let serving =
+            connection::serve(listener, secure, max_connections, Arc::clone(&shared), stopped);
+        let thread = std::thread::Builder::new()
+            .name("zerotouch-emulator".into())
+            .spawn(move || {
+                runtime.block_on(serving);
+                // Connections are dropped where they wait; none waits for long.
+                runtime.shutdown_timeout(Duration::from_secs(1));
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Self { shared, address, stop, thread: Some(thread) })
+    }
+}
+
+impl<E> Drop for Host<E> {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
