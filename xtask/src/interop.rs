@@ -1,34 +1,95 @@
-//! Real clients, unchanged, against the emulator.
+//! Real peers, unchanged, against ours: clients against the emulator and its plain broker, and our
+//! client against mosquitto.
 
+use std::fs;
 use std::path::PathBuf;
 
-use crate::process::{Result, process, root, skipped};
+use crate::process::{Process, Result, cargo, process, root, skipped};
 
 /// The vendor's released client for Python.
 const AZURE_IOT_DEVICE: &str = "azure-iot-device==2.14.0";
+/// The client most used in Python.
+const PAHO_MQTT: &str = "paho-mqtt==2.2.0";
+/// The client most used in JavaScript; its version is in its `package.json`.
+const MQTT_JS: &str = "mqtt_js";
+
+const CLOUD: &[&str] = &["--port", "8883"];
+const PLAIN_BROKER: &[&str] = &["--plain-broker", "--port", "0", "--refuse-subscribe", "refused/#"];
 
 pub(crate) fn run() -> Result {
-    let Some(python) =
-        ["python3", "python"].into_iter().find(|name| process(name).arg("--version").works())
-    else {
-        return skipped("azure-iot-device", "python3 is not installed");
-    };
-    let environment = root().join("target/interop-venv");
-    let inside = environment.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    if !process(&inside).args(["-c", "import azure.iot.device"]).works() {
-        if !process(python).args(["-m", "venv", "--clear"]).arg(&environment).works() {
-            return skipped("azure-iot-device", "python3 cannot make a virtual environment");
-        }
-        let install = process(&inside).args(["-m", "pip", "install", "--quiet", AZURE_IOT_DEVICE]);
-        if let Err(error) = install.run() {
-            return skipped("azure-iot-device", &format!("it cannot be installed: {error}"));
-        }
+    // Built with the features of all tests, so that nothing is built twice.
+    cargo(["test", "--workspace", "--all-features", "--locked", "--quiet", "--test", "brokers"])
+        .run()?;
+    client(AZURE_IOT_DEVICE, python(AZURE_IOT_DEVICE), "azure_iot_device.py", CLOUD)?;
+    client(PAHO_MQTT, python(PAHO_MQTT), "paho_mqtt.py", PLAIN_BROKER)?;
+    client(MQTT_JS, node(MQTT_JS), "mqtt_js/main.js", PLAIN_BROKER)
+}
+
+/// Why a client cannot be run here.
+type Unavailable<T> = std::result::Result<T, String>;
+
+/// Runs a client's script with the emulator it is to start.
+fn client(
+    name: &str,
+    interpreter: Unavailable<Process>,
+    script: &str,
+    emulator: &[&str],
+) -> Result {
+    match interpreter {
+        Err(why) => skipped(name, &why),
+        Ok(interpreter) => interpreter
+            .arg(format!("tests/interop/{script}"))
+            .arg(zerotouch()?)
+            .args(["emulator", "--output", "json"])
+            .args(emulator)
+            .run(),
     }
-    process(inside)
-        .arg("tests/interop/azure_iot_device.py")
-        .arg(zerotouch()?)
-        .args(["emulator", "--port", "8883", "--output", "json"])
-        .run()
+}
+
+/// Python, with a package in a virtual environment of its own.
+fn python(package: &str) -> Unavailable<Process> {
+    let python = ["python3", "python"]
+        .into_iter()
+        .find(|name| process(name).arg("--version").works())
+        .ok_or("python3 is not installed")?;
+    let environment = root().join("target/interop").join(package);
+    let inside = environment.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let name = package.split("==").next().unwrap_or(package);
+    let pip = |command: &str| process(&inside).args(["-m", "pip", "--quiet", command]);
+    if !pip("show").arg(name).works() {
+        if !process(python).args(["-m", "venv", "--clear"]).arg(&environment).works() {
+            return Err("python3 cannot make a virtual environment".into());
+        }
+        pip("install")
+            .arg(package)
+            .run()
+            .map_err(|error| format!("it cannot be installed: {error}"))?;
+    }
+    // No byte code among the scripts.
+    Ok(process(inside).arg("-B"))
+}
+
+/// Node, with the packages that a script's lock file names.
+fn node(script: &str) -> Unavailable<Process> {
+    if !process("node").arg("--version").works() || !process("npm").arg("--version").works() {
+        return Err("node and npm are not installed".into());
+    }
+    let (from, to) = (root().join("tests/interop").join(script), root().join("target/interop"));
+    let to = to.join(script);
+    let install = || {
+        fs::create_dir_all(&to).map_err(|error| error.to_string())?;
+        for file in ["package.json", "package-lock.json"] {
+            fs::copy(from.join(file), to.join(file)).map_err(|error| error.to_string())?;
+        }
+        process("npm").args(["ci", "--no-audit", "--no-fund", "--prefix"]).arg(&to).run()
+    };
+    let locked = |folder: &PathBuf| fs::read(folder.join("package-lock.json")).ok();
+    // npm writes this file last.
+    let is_there = to.join("node_modules/.package-lock.json").is_file();
+    if !is_there || locked(&from) != locked(&to) {
+        install().map_err(|error| format!("it cannot be installed: {error}"))?;
+    }
+    Ok(process("node").env("NODE_PATH", to.join("node_modules")))
 }
 
 /// The tool as `cargo build --release` leaves it.

@@ -31,7 +31,8 @@ use zerotouch_time::{Now, UnixTime};
 use self::cloud::StoredCloud;
 use self::host::{Host, listen};
 pub use self::plain_broker::{
-    PLAIN_MQTT_PORT, PlainBrokerEvent, PlainBrokerServer, PlainBrokerServerBuilder,
+    PLAIN_MQTT_PORT, PlainBrokerConfig, PlainBrokerEvent, PlainBrokerServer,
+    PlainBrokerServerBuilder, ServerConfig, ServerLimits,
 };
 use self::storage::Storage;
 pub use self::storage::StorageError;

@@ -5,10 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
-use zerotouch_mqtt_session::{
-    BrokerEvent, ConnectionId, PlainBroker, PlainBrokerConfig, Server, ServerAction, ServerConfig,
-    ServerLimits,
-};
+use zerotouch_mqtt_session::{BrokerEvent, ConnectionId, PlainBroker, Server, ServerAction};
+pub use zerotouch_mqtt_session::{PlainBrokerConfig, ServerConfig, ServerLimits};
 use zerotouch_time::{Instant, Now};
 
 use super::StartError;
