@@ -23,7 +23,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Format, layers, clippy, all tests, conformance, doc tests, docs, no_std, and the real clients
+    /// Format, layers, clippy, all tests, conformance, doc tests, docs, no_std, real peers, fuzzing
     Test,
     /// Hold the table in docs/src/architecture.md against the dependencies
     Layers,
@@ -31,7 +31,7 @@ enum Command {
     NoStd,
     /// Run the tests of the MQTT standard's statements and print statement, result, tests
     Conformance,
-    /// Run the real clients against the emulator
+    /// Run real clients against the emulator and its broker, and our client against mosquitto
     Interop,
     /// Run every fuzz target
     Fuzz {

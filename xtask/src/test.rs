@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use crate::process::{Process, Result, cargo};
-use crate::{conformance, interop, layers, no_std};
+use crate::{conformance, fuzz, interop, layers, no_std};
+
+/// How long each fuzz target runs: enough to see that what was found once stays away.
+const FUZZING_SECONDS: u32 = 5;
 
 pub(crate) fn run() -> Result {
     let began = Instant::now();
@@ -41,7 +44,8 @@ pub(crate) fn run() -> Result {
     step("doc tests", || doc_tests.run())?;
     step("docs", || docs.run())?;
     step("no_std", no_std)?;
-    step("real clients", || binary().run().and_then(|()| interop::run()))?;
+    step("real peers", || binary().run().and_then(|()| interop::run()))?;
+    step("fuzzing", || fuzz::run(FUZZING_SECONDS))?;
     println!("\nall passed in {:.0} s", began.elapsed().as_secs_f64());
     Ok(())
 }
