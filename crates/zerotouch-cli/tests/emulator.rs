@@ -1,5 +1,6 @@
 //! `zerotouch emulator --plain-broker` as a script runs it.
 
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,7 +23,6 @@ fn failed(arguments: &[&str]) -> (i32, String) {
 
 // One line when it can be dialled, one for each event, an end when it is told to.
 #[test]
-#[cfg(unix)]
 fn a_script_reads_lines_and_sends_a_signal() {
     let mut child = plain_broker(&["--port", "0", "-o", "json", "--refuse-subscribe", "no/#"])
         .stdout(Stdio::piped())
