@@ -24,7 +24,7 @@ mod steer;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::mem;
+use core::{fmt, mem};
 
 use rand_core::CryptoRng;
 use serde_json::{Map, Value};
@@ -112,6 +112,21 @@ pub enum RenewError {
     Busy,
 }
 
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "idle",
+            Self::Storing => "storing",
+            Self::Provisioning => "provisioning",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Waiting { scope, .. } => return write!(f, "waiting to try the {scope} again"),
+            Self::Closing => "closing",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
 #[derive(Debug)]
 enum Phase {
     Idle,
@@ -153,6 +168,8 @@ pub struct Device<R> {
     last_connection: u64,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
+    /// The state that was told last.
+    told: State,
 }
 
 /// Commands of the application.
@@ -180,6 +197,7 @@ impl<R: CryptoRng> Device<R> {
             last_connection: 0,
             actions: VecDeque::new(),
             events: VecDeque::new(),
+            told: State::Idle,
         }
     }
 
@@ -443,9 +461,17 @@ impl<R: CryptoRng> Device<R> {
         self.actions.pop_front()
     }
 
-    /// What the application is to know next.
+    /// What the application is to know next. A change of [`Device::state`] comes after what led to it;
+    /// states that were passed through between two calls are left out.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.events.pop_front().or_else(|| {
+            let state = self.state();
+            let is_news = state != self.told;
+            is_news.then(|| {
+                self.told = state.clone();
+                Event::StateChanged(state)
+            })
+        })
     }
 
     /// Bytes for the connection; to be drained after the actions.

@@ -12,7 +12,7 @@ use zerotouch_store::Change;
 use zerotouch_time::UnixTime;
 use zerotouch_wire::ServiceError;
 
-use crate::{DropReason, Failure, FailureClass, RenewalFailure};
+use crate::{DropReason, Failure, FailureClass, RenewalFailure, State};
 
 /// Names one dial and the connection that comes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +101,8 @@ pub struct TelemetryHandle(pub(crate) u64);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// Where the device is in its life now.
+    StateChanged(State),
     /// A key was made for a request and is stored.
     KeyCreated {
         /// Its algorithm.
