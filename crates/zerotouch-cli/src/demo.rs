@@ -138,7 +138,7 @@ fn leave_nothing_half_done(state: &Path, registration_id: &RegistrationId) {
         return;
     }
     let nobody =
-        identity.staged.is_none() && identity.active.is_none() && identity.previous.is_none();
+        identity.staged.is_none() && identity.active.is_none() && identity.previous.is_empty();
     if nobody {
         let path = store.path().to_path_buf();
         drop(store);

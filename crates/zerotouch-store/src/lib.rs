@@ -5,6 +5,7 @@
 //! | | |
 //! |---|---|
 //! | [`Identity`], [`Generation`], [`Pending`] | what a device is: pure data |
+//! | [`Key`], [`KeyReference`] | its private key: in memory, or in hardware |
 //! | [`Change`] | how that may change: a pure function, [`Identity::apply`] |
 //! | [`Store`] | where it rests, and what that place promises |
 //! | [`MemoryStore`] | memory: for tests and simulations |
@@ -18,6 +19,7 @@ extern crate std;
 
 #[cfg(all(feature = "file", unix))]
 pub mod file;
+mod key;
 mod memory;
 mod model;
 mod store;
@@ -25,7 +27,8 @@ mod store;
 mod testing;
 
 #[cfg(all(feature = "file", unix))]
-pub use crate::file::{FileError, FileStore};
+pub use crate::file::{FileError, FileStore, FileStoreOptions};
+pub use crate::key::{Key, KeyReference, KeyReferenceError, MAX_KEY_URI_LEN};
 pub use crate::memory::MemoryStore;
-pub use crate::model::{Change, Generation, Identity, ModelError, Pending};
+pub use crate::model::{Change, DEFAULT_RETAINED, Generation, Identity, ModelError, Pending};
 pub use crate::store::{Store, StoreError};

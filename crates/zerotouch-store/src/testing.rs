@@ -12,7 +12,8 @@ use rcgen::{CertificateParams, DnType, PublicKeyData, SignatureAlgorithm, Signin
 use zerotouch_credentials::{Certificate, CertificateChain, KeyAlgorithm, PrivateKey, Signer};
 use zerotouch_dps::{Assignment, ConnectionProfile};
 
-use crate::model::{Change, Identity};
+use crate::key::Key;
+use crate::model::{Change, Generation, Identity};
 
 pub(crate) fn key(seed: u64) -> Arc<PrivateKey> {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
@@ -57,7 +58,7 @@ pub(crate) fn assignment(hub: &str) -> Assignment {
 }
 
 pub(crate) fn begin(key: &Arc<PrivateKey>) -> Change {
-    Change::Begin { key: Arc::clone(key), request_id: "3f1c".into() }
+    Change::Begin { key: Arc::clone(key).into(), request_id: "3f1c".into() }
 }
 
 pub(crate) fn stage(key: &Arc<PrivateKey>, hub: Option<&str>) -> Change {
@@ -66,11 +67,14 @@ pub(crate) fn stage(key: &Arc<PrivateKey>, hub: Option<&str>) -> Change {
 
 /// All that tells one identity from another, in a form that tests compare and print.
 pub(crate) fn fingerprint(identity: &Identity) -> String {
-    let tail = |key: &PrivateKey| key.public_key()[80..].to_vec();
+    let tail = |key: &Key| match key {
+        Key::Software(key) => format!("{:?}", &key.public_key()[80..]),
+        Key::Reference(key) => format!("{} {:?}", key.uri(), &key.public_key()[80..]),
+    };
     let pending = identity.pending.as_ref().map(|p| (tail(&p.key), p.request_id.clone()));
-    let generations = [&identity.staged, &identity.active, &identity.previous].map(|generation| {
-        generation.as_ref().map(|g| (g.number, tail(&g.key), g.chain.leaf().thumbprint()))
-    });
+    let one = |g: &Arc<Generation>| (g.number, tail(&g.key), g.chain.leaf().thumbprint());
+    let (staged, active) = (identity.staged.as_ref().map(one), identity.active.as_ref().map(one));
+    let previous: Vec<_> = identity.previous.iter().map(one).collect();
     let hub = identity.assignment.as_ref().map(|assignment| &assignment.assigned_hub);
-    format!("{hub:?} {} {pending:?} {generations:?}", identity.last_number)
+    format!("{hub:?} {} {pending:?} {staged:?} {active:?} {previous:?}", identity.last_number)
 }

@@ -6,11 +6,11 @@ use core::mem;
 
 use rand_core::CryptoRng;
 use zerotouch_credentials::{
-    CertificateChain, CertificateRequest, ChainError, ChainPolicy, PrivateKey, RequestError, Signer,
+    CertificateChain, CertificateRequest, ChainError, ChainPolicy, PrivateKey, RequestError,
 };
 use zerotouch_dps::{Assignment, ConnectionProfile, Registered};
 use zerotouch_hub::RequestId;
-use zerotouch_store::{Change, Generation};
+use zerotouch_store::{Change, Generation, Key};
 use zerotouch_time::Now;
 
 use super::{Device, Phase, Then};
@@ -59,7 +59,7 @@ impl<R: CryptoRng> Device<R> {
             return;
         };
         let registration_id = self.config.registration.registration_id.as_str();
-        let csr = match CertificateRequest::new(&*pending.key, registration_id) {
+        let csr = match request_for(&pending.key, registration_id) {
             Ok(request) => request.to_base64(),
             Err(error) => return self.wait(Scope::Dps, Credential::Bootstrap, error.into(), now),
         };
@@ -80,7 +80,12 @@ impl<R: CryptoRng> Device<R> {
         generation: &Generation,
         now: Now,
     ) {
-        let signer: Arc<dyn Signer> = Arc::clone(&generation.key) as _;
+        let signer = match generation.key.signer() {
+            Ok(signer) => signer,
+            Err(error) => {
+                return self.wait(Scope::Hub, credential, RequestError::from(error).into(), now);
+            }
+        };
         let identity = TlsIdentity { signer, chain: generation.chain.clone() };
         let connection =
             self.dial(assignment.assigned_hub.clone(), self.config.hub.port, Some(identity));
@@ -103,8 +108,8 @@ impl<R: CryptoRng> Device<R> {
     /// A new key, to be stored before anything is asked for with it.
     pub(super) fn create_key(&mut self) -> Result<(), Failure> {
         let key = match &self.identity.active {
-            Some(active) if self.config.renewal.same_key => Arc::clone(&active.key),
-            _ => Arc::new(PrivateKey::generate(self.config.key_algorithm, &mut self.rng)?),
+            Some(active) if self.config.renewal.same_key => active.key.clone(),
+            _ => PrivateKey::generate(self.config.key_algorithm, &mut self.rng)?.into(),
         };
         let bits = u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64());
         self.store(Change::Begin { key, request_id: RequestId::from_bits(bits).to_string() });
@@ -120,7 +125,9 @@ impl<R: CryptoRng> Device<R> {
     pub(super) fn stored(&mut self, change: &Change, now: Now) {
         match change {
             Change::Begin { key, .. } => {
-                self.events.push_back(Event::KeyCreated { algorithm: key.algorithm() });
+                if let Ok(signer) = key.signer() {
+                    self.events.push_back(Event::KeyCreated { algorithm: signer.algorithm() });
+                }
                 if matches!(&self.phase, Phase::Hub(session) if matches!(session.renewal, Renewing::StoringKey))
                 {
                     self.request_renewal(now);
@@ -235,7 +242,8 @@ impl<R: CryptoRng> Device<R> {
         let accepted = CertificateChain::accept(issued, &policy);
         self.doubts_clock = accepted.as_ref().is_err_and(is_about_dates);
         let chain = accepted?;
-        chain.prove_possession(&*pending.key)?;
+        let signer = pending.key.signer().map_err(RequestError::from)?;
+        chain.prove_possession(&*signer)?;
         Ok(chain)
     }
 
@@ -295,10 +303,10 @@ impl<R: CryptoRng> Device<R> {
 }
 
 pub(super) fn request_for(
-    key: &PrivateKey,
+    key: &Key,
     common_name: &str,
 ) -> Result<CertificateRequest, RequestError> {
-    CertificateRequest::new(key, common_name)
+    CertificateRequest::new(&*key.signer()?, common_name)
 }
 
 /// Whether what is wrong with a chain that was issued just now is its dates.

@@ -9,7 +9,6 @@ mod renewal;
 mod telemetry;
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bench::{Bench, ID, fixture};
@@ -307,7 +306,7 @@ fn chain_key_mismatch() {
     let mut bench = bench.restart_as(Duration::from_secs(5), |identity| {
         let pending = identity.pending.take().expect("a key that waits");
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP384, &mut ChaCha20Rng::seed_from_u64(9));
-        identity.pending = Some(Pending { key: Arc::new(key.unwrap()), ..pending });
+        identity.pending = Some(Pending { key: key.unwrap().into(), ..pending });
     });
     bench.start();
     bench

@@ -6,9 +6,7 @@ use std::vec::Vec;
 use zeroize::Zeroizing;
 
 use super::error::FileError;
-
-/// How temporary files are named at the front; the rest is unpredictable.
-pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
+use super::names::Names;
 
 /// One directory. The file store on disk implements it by system calls; the tests implement it in
 /// memory, where every operation can fail and every crash can be looked at.
@@ -16,7 +14,7 @@ pub(crate) trait Directory {
     /// A file open for writing.
     type File;
 
-    /// An unpredictable name that begins with [`TEMPORARY_PREFIX`].
+    /// An unpredictable name that begins with [`TEMPORARY_PREFIX`](super::names::TEMPORARY_PREFIX).
     fn temporary_name(&mut self) -> String;
 
     /// Creates `name` for its owner alone, from its first byte. Whatever exists there, a symbolic
@@ -47,7 +45,7 @@ pub(crate) trait Directory {
     fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, FileError>;
 
     /// The names in the directory.
-    fn names(&self) -> Result<super::Names, FileError>;
+    fn names(&self) -> Result<Names, FileError>;
 
     /// The path of `name`, for messages.
     fn path_of(&self, name: &str) -> std::path::PathBuf;

@@ -7,6 +7,9 @@ use std::string::String;
 
 use zerotouch_credentials::{PemError, PrivateKeyError};
 
+use crate::key::KeyReferenceError;
+use crate::model::Identity;
+
 /// Why the file store failed. Every variant names the path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -54,8 +57,22 @@ pub enum FileError {
         /// The permission bits it must have at most.
         wanted: u32,
     },
+    /// Others may replace what is in the directory above.
+    #[error(
+        "{path} has mode {mode:03o}, so others may replace what is in it; if nobody has: \
+         chmod go-w {path}"
+    )]
+    LooseParent {
+        /// The state directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// A file or directory of another user.
-    #[error("{path} belongs to user {owner}, not to the user running this ({user})")]
+    #[error(
+        "{path} belongs to user {owner}, not to the user running this ({user}); run this as that \
+         user, or, if you trust what is in it: chown -R {user} {path}"
+    )]
     ForeignOwner {
         /// The file or directory.
         path: PathBuf,
@@ -65,20 +82,24 @@ pub enum FileError {
         user: u32,
     },
     /// A symbolic link, a hard link, a FIFO or a device where a plain file belongs.
-    #[error("{path} is not a plain file of its own (a link or a special file); remove it")]
+    #[error(
+        "{path} is a link or a special file, not a plain file or directory of its own; look at what \
+         put it there, then: rm {path}"
+    )]
     NotAPlainFile {
         /// The file.
         path: PathBuf,
     },
-    /// `identity.json` cannot be understood. Nothing was changed.
+    /// The identity of another device, or this one's under another name. Nothing was changed.
     #[error(
-        "{path} is corrupt ({reason}); restore it, or move the directory away to provision anew"
+        "{path} belongs to the registration {registration_id:?}; move the directory back to that \
+         name, or away to provision anew"
     )]
-    Corrupt {
+    OtherRegistration {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
+        /// Whose it is.
+        registration_id: String,
     },
     /// Written by a later version of this software. Nothing was changed.
     #[error("{path} has format {format}, which is newer than this software; update it")]
@@ -98,6 +119,12 @@ pub enum FileError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+impl FileError {
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 /// An operation on a file or directory.
@@ -146,8 +173,31 @@ impl fmt::Display for Operation {
     }
 }
 
-/// A bundle that could not be used when the store was opened.
-#[derive(Debug)]
+/// How much of an identity could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Everything.
+    Whole,
+    /// Not everything: the state before, or the generation before, stands in.
+    Damaged,
+    /// No generation is left: the device provisions anew from its bootstrap credential.
+    Lost,
+}
+
+impl Condition {
+    pub(crate) fn of(identity: &Identity, damage: &[Damage]) -> Self {
+        let generations =
+            identity.staged.iter().chain(&identity.active).chain(&identity.previous).count();
+        match (damage, generations) {
+            ([], _) => Self::Whole,
+            (_, 0) => Self::Lost,
+            _ => Self::Damaged,
+        }
+    }
+}
+
+/// A file that could not be used when the store was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Where it lies now.
     pub path: PathBuf,
@@ -161,19 +211,34 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Why a bundle cannot be used.
+/// Why a file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DamageReason {
     /// There is no such file.
     #[error("the file is missing")]
     Missing,
+    /// The system could not read it, or it is larger than anything the store writes.
+    #[error("it cannot be read ({0})")]
+    Unreadable(io::ErrorKind),
     /// Its bytes are not those that were written.
     #[error("the checksum does not match")]
     Checksum,
+    /// Its checksum fits what is no record.
+    #[error("the record is not understood: {0}")]
+    Record(String),
+    /// It was written under another name.
+    #[error("it is a copy of another file of this store")]
+    OtherFile,
     /// Its key cannot be read.
     #[error(transparent)]
     Key(#[from] PrivateKeyError),
+    /// The public half of its key in hardware cannot be read.
+    #[error("the public key is malformed")]
+    PublicKey,
+    /// The address of its key in hardware cannot be used.
+    #[error(transparent)]
+    KeyReference(#[from] KeyReferenceError),
     /// Its chain cannot be read.
     #[error(transparent)]
     Chain(#[from] PemError),

@@ -2,33 +2,45 @@
 //!
 //! ```text
 //! <state-dir>/<registration-id>/   0700
-//!     identity.json     which generation is what, the assignment, a checksum of each bundle
-//!     generation-3.pem  key and chain in one file; `openssl` reads it
+//!     generation-3.pem  record, key and chain in one file; `openssl` reads it
 //!     generation-2.pem
-//!     pending-4.pem     a key whose certificate has been requested
+//!     pending-4.pem     record, and a key whose certificate has been requested
+//!     reserve           space held for that certificate
+//!     identity.json     the record of a change that brought no key
 //!     lock              held while a process has the store open; contains its pid
 //! ```
 //!
 //! # How a change becomes durable
 //!
-//! A bundle is written once and never changed. Every change ends in the replacement of one file,
-//! `identity.json`, so that key, chain and assignment change together:
+//! Every change writes one file, and that is all it takes:
 //!
 //! ```text
-//! bundle   create temporary · write · fsync · rename · fsync directory      (if there is a new one)
-//! pointer  create temporary · write · fsync · rename · fsync directory
-//! sweep    overwrite and unlink what the pointer no longer names
+//! create temporary · write · fsync · rename · fsync directory
 //! ```
+//!
+//! Each file begins with a record that says what the device is: which generation is active, which
+//! are previous, the assignment. Of all records that can be read the one with the highest revision
+//! counts. So a new key and what it means for the others become durable in the same instant, and
+//! every file that is lost leaves the record before it, which is the state before the change. What
+//! no longer counts is swept afterwards: renamed, and once that is durable overwritten and removed.
 //!
 //! After a crash at any instant the store opens to the identity before the change or after it. That
 //! is tested by enumerating the crash states of every change: any prefix of the operations, any
-//! un-synced data lost or torn, any un-synced renames lost or reordered.
+//! un-synced data lost or torn, any un-synced renames lost or reordered, crashes of the process
+//! that cleans up after a crash among them.
 //!
 //! # What it refuses
 //!
-//! A key that others could have read or replaced: looser modes than 0600 and 0700, another owner,
-//! symbolic and hard links, anything that is no regular file. It refuses with the command that
-//! mends it, and never mends by itself, because a key that was readable may have been read.
+//! A key that others could have read or replaced: looser modes than 0600 and 0700, a state directory
+//! that others may write to, another owner, symbolic and hard links, anything that is no regular
+//! file. It refuses with the command that mends it, and never mends by itself, because a key that
+//! was readable may have been read. And what a later version has written, which it leaves alone.
+//!
+//! # What it cannot read
+//!
+//! A file that is damaged is set aside as `damaged-…`, neither overwritten nor removed, and
+//! reported ([`FileStore::damage`]); what could be read is used. Whether anything was left says
+//! [`FileStore::condition`]. It may hold a key: remove it when you have seen what it was.
 //!
 //! Overwriting a discarded key is best effort: copy-on-write file systems and flash translation
 //! layers keep old blocks. Who needs more encrypts the disk or keeps keys in hardware.
@@ -36,25 +48,40 @@
 mod bundle;
 mod directory;
 mod error;
+mod names;
+mod options;
 mod os;
-mod pointer;
+mod record;
+mod survey;
 mod vault;
 
 #[cfg(test)]
+mod careless;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
-mod kills;
+mod damage;
+#[cfg(test)]
+mod hardware;
+#[cfg(test)]
+mod processes;
+#[cfg(test)]
+mod refusals;
 #[cfg(test)]
 mod simulated;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::vec::Vec;
+use std::sync::Arc;
 
-pub use self::error::{Damage, DamageReason, FileError, Operation};
+use zerotouch_credentials::Signer;
+
+pub use self::error::{Condition, Damage, DamageReason, FileError, Operation};
+pub use self::options::{FileStoreOptions, Inspection};
 use self::os::{Lock, OsDirectory};
 use self::vault::Vault;
+use crate::key::KeyReference;
 use crate::model::{Change, Identity};
 use crate::store::{Store, StoreError};
 
@@ -63,6 +90,7 @@ use crate::store::{Store, StoreError};
 pub struct FileStore {
     vault: Vault<OsDirectory>,
     path: PathBuf,
+    condition: Condition,
     // Held, not read: dropping it lets the next process in.
     _lock: Lock,
 }
@@ -74,17 +102,27 @@ impl FileStore {
     /// Whether the place can be written is tried here, before anyone asks for a certificate that
     /// could then not be kept.
     pub fn open(state_dir: &Path, registration_id: &str) -> Result<Self, StoreError> {
-        let directory = OsDirectory::open(state_dir, registration_id)?;
-        let lock = directory.lock()?;
-        let path = directory.path().to_path_buf();
-        let mut vault = Vault::open(directory, registration_id)?;
-        vault.probe()?;
-        Ok(Self { vault, path, _lock: lock })
+        FileStoreOptions::new().open(state_dir, registration_id)
+    }
+
+    /// What can be had otherwise: more previous generations, laxer checks, a look without a lock.
+    pub const fn options() -> FileStoreOptions {
+        FileStoreOptions::new()
+    }
+
+    /// Gives keys in hardware what signs with them. `open` yields `None` for a key it cannot open.
+    pub fn attach(&mut self, open: impl FnMut(&KeyReference) -> Option<Arc<dyn Signer>>) {
+        self.vault.identity_mut().attach(open);
     }
 
     /// The directory the identity rests in.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How much could be read when the store was opened.
+    pub const fn condition(&self) -> Condition {
+        self.condition
     }
 
     /// What could not be read when the store was opened. The files are kept, renamed to
@@ -103,21 +141,3 @@ impl Store for FileStore {
         self.vault.apply(change)
     }
 }
-
-/// Whether `registration_id` is safe as the name of a directory: the service's alphabet (letters,
-/// digits, `-`, `.`, `_`, `:`), at most 128 characters, not beginning with a dot.
-fn is_directory_name(registration_id: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
-    (1..=128).contains(&registration_id.len())
-        && registration_id.bytes().all(allowed)
-        && !registration_id.starts_with('.')
-}
-
-/// Names in a directory that belong to this store and may be swept.
-fn is_swept(name: &str) -> bool {
-    name.starts_with(directory::TEMPORARY_PREFIX)
-        || ((name.starts_with("generation-") || name.starts_with("pending-"))
-            && Path::new(name).extension().is_some_and(|extension| extension == "pem"))
-}
-
-type Names = Vec<std::string::String>;

@@ -16,9 +16,9 @@ use std::vec::Vec;
 
 use zeroize::Zeroizing;
 
-use super::Names;
-use super::directory::{Directory, TEMPORARY_PREFIX};
+use super::directory::Directory;
 use super::error::{FileError, Operation};
+use super::names::{Names, TEMPORARY_PREFIX};
 
 /// Names and contents, as one finds them after a crash.
 pub(crate) type Contents = BTreeMap<String, Vec<u8>>;
@@ -28,10 +28,24 @@ pub(crate) type Contents = BTreeMap<String, Vec<u8>>;
 pub(crate) enum Fault {
     /// The power goes: a write is torn, nothing else happens, and nothing will any more.
     Crash,
-    /// The operation fails without effect (a full disk); the next ones work.
+    /// The operation fails without effect; the next ones work. A file that failed to sync stays
+    /// lost, whatever later syncs of it report.
     Fail,
     /// The operation has its effect and reports failure; the next ones work.
     FailLate,
+    /// The disk is full: nothing that needs space works until it is mended.
+    Full,
+    /// A write stops half-way and reports success.
+    Short,
+}
+
+/// How an operation comes about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Whole,
+    Half,
+    /// It reports failure and spoils what it was for.
+    Spoilt,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -43,6 +57,7 @@ enum Fuse {
         fault: Fault,
     },
     Struck,
+    Full,
     PowerOff,
 }
 
@@ -54,12 +69,17 @@ struct Disk {
     unsynced: Vec<NameChange>,
     temporaries: usize,
     fuse: Fuse,
+    failing_syncs: usize,
 }
 
 #[derive(Clone, Default)]
 struct Content {
     shown: Vec<u8>,
     durable: Vec<u8>,
+    /// Its dirty pages were dropped, and count as clean.
+    lost: bool,
+    /// It has held a private key.
+    keyed: bool,
 }
 
 #[derive(Clone)]
@@ -79,7 +99,11 @@ impl Simulated {
         let mut disk = Disk::default();
         for (name, bytes) in contents {
             disk.names.insert(name.clone(), disk.files.len());
-            disk.files.push(Content { shown: bytes.clone(), durable: bytes.clone() });
+            disk.files.push(Content {
+                shown: bytes.clone(),
+                durable: bytes.clone(),
+                ..Content::default()
+            });
         }
         disk.durable_names = disk.names.clone();
         Self(Rc::new(RefCell::new(disk)))
@@ -98,7 +122,26 @@ impl Simulated {
 
     /// Whether the fault has struck.
     pub(crate) fn has_struck(&self) -> bool {
-        matches!(self.0.borrow().fuse, Fuse::Struck | Fuse::PowerOff)
+        matches!(self.0.borrow().fuse, Fuse::Struck | Fuse::Full | Fuse::PowerOff)
+    }
+
+    /// Lets the next `syncs` syncs of files fail, and lose what they were for.
+    pub(crate) fn fail_syncs(&self, syncs: usize) {
+        self.0.borrow_mut().failing_syncs = syncs;
+    }
+
+    /// What is in the blocks of files that held a key and have no name any more.
+    pub(crate) fn removed(&self) -> Vec<(usize, Vec<u8>)> {
+        let disk = self.0.borrow();
+        let named: BTreeSet<usize> = disk.names.values().copied().collect();
+        let files = disk.files.iter().enumerate();
+        let unnamed = files.filter(|(file, content)| content.keyed && !named.contains(file));
+        unnamed.map(|(file, content)| (file, content.durable.clone())).collect()
+    }
+
+    /// There is space again.
+    pub(crate) fn mend(&self) {
+        self.0.borrow_mut().fuse = Fuse::Struck;
     }
 
     /// The file names that a process sees.
@@ -118,31 +161,45 @@ impl Simulated {
         survivors.flat_map(|survivors| disk.with_surviving(survivors)).collect()
     }
 
-    /// Performs an operation, or what is left of it once the fuse has burnt down. `effect` is told
-    /// whether it is torn.
+    /// Performs an operation, or what is left of it once the fuse has burnt down.
     fn operate<T>(
         &self,
         operation: Operation,
         name: &str,
-        effect: impl FnOnce(&mut Disk, bool) -> io::Result<T>,
+        effect: impl FnOnce(&mut Disk, Effect) -> io::Result<T>,
     ) -> Result<T, FileError> {
         let mut disk = self.0.borrow_mut();
-        let failed = |message: &str| Err(io::Error::other(message.to_string()));
+        let failed = || Err(io::Error::other("a fault was injected"));
+        let full = || Err(io::ErrorKind::StorageFull.into());
+        let needs_space =
+            matches!(operation, Operation::Create | Operation::Write | Operation::Rename);
         let done = match disk.fuse {
-            Fuse::None | Fuse::Struck => effect(&mut disk, false),
-            Fuse::PowerOff => failed("the power is off"),
+            Fuse::Full if needs_space => full(),
+            Fuse::None | Fuse::Struck | Fuse::Full => effect(&mut disk, Effect::Whole),
+            Fuse::PowerOff => Err(io::Error::other("the power is off")),
             Fuse::Burning { operations: 0, fault } => {
-                disk.fuse = if fault == Fault::Crash { Fuse::PowerOff } else { Fuse::Struck };
-                if fault == Fault::FailLate {
-                    effect(&mut disk, false).ok();
-                } else if fault == Fault::Crash && operation == Operation::Write {
-                    effect(&mut disk, true).ok();
+                disk.fuse = match fault {
+                    Fault::Crash => Fuse::PowerOff,
+                    Fault::Full => Fuse::Full,
+                    Fault::Fail | Fault::FailLate | Fault::Short => Fuse::Struck,
+                };
+                match (fault, operation) {
+                    (Fault::Short, Operation::Write) => effect(&mut disk, Effect::Half),
+                    (Fault::Full, _) if needs_space => full(),
+                    (Fault::Short | Fault::Full, _) => effect(&mut disk, Effect::Whole),
+                    (Fault::Crash, Operation::Write) => {
+                        effect(&mut disk, Effect::Half).and_then(|_| failed())
+                    }
+                    (Fault::Fail, Operation::Sync) => {
+                        effect(&mut disk, Effect::Spoilt).and_then(|_| failed())
+                    }
+                    (Fault::FailLate, _) => effect(&mut disk, Effect::Whole).and_then(|_| failed()),
+                    (Fault::Crash | Fault::Fail, _) => failed(),
                 }
-                failed("a fault was injected")
             }
             Fuse::Burning { operations, fault } => {
                 disk.fuse = Fuse::Burning { operations: operations - 1, fault };
-                effect(&mut disk, false)
+                effect(&mut disk, Effect::Whole)
             }
         };
         done.map_err(|source| FileError::Io { operation, path: self.path_of(name), source })
@@ -235,18 +292,26 @@ impl Directory for Simulated {
     }
 
     fn write(&mut self, file: &mut usize, bytes: &[u8]) -> Result<(), FileError> {
-        self.operate(Operation::Write, "a file", |disk, torn| {
-            let bytes = if torn { &bytes[..bytes.len() / 2] } else { bytes };
-            disk.files[*file].shown.extend_from_slice(bytes);
+        self.operate(Operation::Write, "a file", |disk, effect| {
+            let half = effect == Effect::Half;
+            let bytes = if half { &bytes[..bytes.len() / 2] } else { bytes };
+            let content = &mut disk.files[*file];
+            content.shown.extend_from_slice(bytes);
+            content.keyed |= bytes.windows(11).any(|window| window == b"PRIVATE KEY");
             Ok(())
         })
     }
 
     fn sync(&mut self, file: &usize) -> Result<(), FileError> {
-        self.operate(Operation::Sync, "a file", |disk, _| {
+        self.operate(Operation::Sync, "a file", |disk, effect| {
+            let failing = disk.failing_syncs > 0;
+            disk.failing_syncs = disk.failing_syncs.saturating_sub(1);
             let content = &mut disk.files[*file];
-            content.durable = content.shown.clone();
-            Ok(())
+            content.lost |= effect == Effect::Spoilt || failing;
+            if !content.lost {
+                content.durable = content.shown.clone();
+            }
+            if failing { Err(io::Error::other("the device failed")) } else { Ok(()) }
         })
     }
 
@@ -268,11 +333,11 @@ impl Directory for Simulated {
     }
 
     fn erase(&mut self, name: &str) -> Result<(), FileError> {
-        self.operate(Operation::Write, name, |disk, torn| {
+        self.operate(Operation::Write, name, |disk, effect| {
             let file = disk.file(name)?;
             let len = disk.files[file].shown.len();
             let content = &mut disk.files[file];
-            content.shown[..if torn { len / 2 } else { len }].fill(0);
+            content.shown[..if effect == Effect::Half { len / 2 } else { len }].fill(0);
             content.durable = content.shown.clone();
             Ok(())
         })

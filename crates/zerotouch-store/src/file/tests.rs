@@ -1,31 +1,37 @@
-//! The file store on a real file system: what it writes, and what it refuses to read.
+//! The file store on a real file system: what it writes, and what it makes of what it finds.
 
+use std::collections::BTreeMap;
 use std::format;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::string::{String, ToString};
+use std::time::{Duration, SystemTime};
 use std::vec::Vec;
 
 use tempfile::TempDir;
 use zerotouch_credentials::Signer;
 
-use super::error::{DamageReason, FileError};
-use super::{FileStore, is_directory_name};
+use super::bundle;
+use super::directory::Directory;
+use super::error::{Condition, DamageReason, FileError};
+use super::os::{Checks, OsDirectory};
+use super::record::{Record, reseal};
+use super::{FileStore, FileStoreOptions, Inspection};
 use crate::model::{Change, Identity};
 use crate::store::{Store, StoreError};
-use crate::testing::{begin, key, stage};
+use crate::testing::{begin, fingerprint, key, stage};
 
-const ID: &str = "press-7";
+pub(super) const ID: &str = "press-7";
 
-struct Place {
-    state: TempDir,
+pub(super) struct Place {
+    pub(super) state: TempDir,
 }
 
 impl Place {
     /// A state directory whose identity has an active and a previous generation.
-    fn with_two_generations() -> Self {
+    pub(super) fn with_two_generations() -> Self {
         let place = Self { state: TempDir::new().unwrap() };
         let mut store = place.open();
         for seed in [1, 2] {
@@ -36,22 +42,26 @@ impl Place {
         place
     }
 
-    fn open(&self) -> FileStore {
+    pub(super) fn open(&self) -> FileStore {
         FileStore::open(self.state.path(), ID).unwrap()
     }
 
-    fn refused(&self) -> FileError {
+    pub(super) fn refused(&self) -> FileError {
         match FileStore::open(self.state.path(), ID) {
             Err(StoreError::File(error)) => error,
             other => panic!("{other:?}"),
         }
     }
 
-    fn identity(&self) -> Identity {
+    pub(super) fn inspect(&self) -> Result<Inspection, FileError> {
+        FileStore::options().inspect(self.state.path(), ID)
+    }
+
+    pub(super) fn identity(&self) -> Identity {
         self.open().load().unwrap()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         let directory = self.state.path().join(ID);
         if name.is_empty() { directory } else { directory.join(name) }
     }
@@ -63,18 +73,21 @@ impl Place {
         names.sort();
         names
     }
+
+    fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let read = |name: String| (name.clone(), fs::read(self.path(&name)).unwrap());
+        self.names().into_iter().map(read).collect()
+    }
 }
 
-/// Puts something else in the place of a file, given where the file itself was moved.
-type Replace = fn(file: &Path, aside: &Path);
 /// Spoils a text.
 type Spoil = fn(String) -> String;
 
-fn mode(path: &Path) -> u32 {
+pub(super) fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-fn set_mode(path: &Path, mode: u32) {
+pub(super) fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
@@ -97,7 +110,7 @@ fn keeps_an_identity_across_openings() {
     let identity = place.identity();
     assert_eq!(identity.active.as_ref().unwrap().number, 2);
     assert_eq!(identity.active.unwrap().key.public_key(), key(2).public_key());
-    assert_eq!(identity.previous.unwrap().key.public_key(), key(1).public_key());
+    assert_eq!(identity.previous[0].key.public_key(), key(1).public_key());
     assert_eq!(identity.assignment.unwrap().assigned_hub, "contoso.azure-devices.net");
     assert_eq!(identity.last_number, 2);
 
@@ -111,7 +124,7 @@ fn keeps_an_identity_across_openings() {
 fn c05_a_pending_key_outlives_the_process() {
     let place = Place { state: TempDir::new().unwrap() };
     place.open().apply(&begin(&key(1))).unwrap();
-    assert_eq!(place.names(), ["identity.json", "lock", "pending-1.pem"]);
+    assert_eq!(place.names(), ["lock", "pending-1.pem", "reserve"]);
     let pending = place.identity().pending.unwrap();
     assert_eq!((pending.key.public_key(), &*pending.request_id), (key(1).public_key(), "3f1c"));
 }
@@ -131,63 +144,6 @@ fn openssl_reads_a_bundle() {
     assert_eq!(openssl(&["pkey", "-pubout"]), openssl(&["x509", "-noout", "-pubkey"]));
 }
 
-// K2: a key that others could read may have been read. The message holds the command that mends it,
-// and nothing is mended silently.
-#[test]
-fn k02_looser_modes_are_refused() {
-    for (name, wanted) in [("generation-2.pem", "600"), ("identity.json", "600"), ("", "700")] {
-        let place = Place::with_two_generations();
-        let path = place.path(name);
-        set_mode(&path, 0o750);
-        let message = place.refused().to_string();
-        assert!(message.contains("has mode 750"), "{message}");
-        let command = format!("chmod {wanted} {}", path.display());
-        assert!(message.ends_with(&command), "{message}");
-        assert_eq!(mode(&path), 0o750, "it mended by itself");
-    }
-}
-
-// K4, K5: nothing is read or written through a link, and nothing that is no plain file is waited on.
-#[test]
-fn k04_links_and_special_files_are_refused() {
-    let replace: [(&str, Replace); 3] = [
-        ("symbolic link", |file, aside| symlink(aside, file).unwrap()),
-        ("hard link", |file, aside| fs::hard_link(aside, file).unwrap()),
-        ("FIFO", |file, _| {
-            assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
-            set_mode(file, 0o600);
-        }),
-    ];
-    for (kind, replace) in replace {
-        for name in ["generation-2.pem", "identity.json"] {
-            let place = Place::with_two_generations();
-            let aside = place.state.path().join("aside");
-            fs::rename(place.path(name), &aside).unwrap();
-            replace(&place.path(name), &aside);
-            let refused = place.refused();
-            assert!(matches!(refused, FileError::NotAPlainFile { .. }), "{kind} {name}: {refused}");
-        }
-    }
-    let place = Place::with_two_generations();
-    fs::rename(place.path(""), place.state.path().join("elsewhere")).unwrap();
-    symlink(place.state.path().join("elsewhere"), place.path("")).unwrap();
-    assert!(matches!(place.refused(), FileError::NotAPlainFile { .. }));
-}
-
-// K4: a link planted at the final name is replaced itself; what it points at stays untouched.
-#[test]
-fn k04_a_link_at_a_new_name_is_not_followed() {
-    let place = Place { state: TempDir::new().unwrap() };
-    let mut store = place.open();
-    let victim = place.state.path().join("victim");
-    fs::write(&victim, "untouched").unwrap();
-    symlink(&victim, place.path("pending-1.pem")).unwrap();
-    store.apply(&begin(&key(1))).unwrap();
-    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
-    drop(store);
-    assert!(place.identity().pending.is_some());
-}
-
 // K12: one process at a time, and the message says which one has it.
 #[test]
 fn k12_the_lock_names_its_holder() {
@@ -201,18 +157,95 @@ fn k12_the_lock_names_its_holder() {
     place.open();
 }
 
+// K12: readers wait for nobody, and leave no trace.
+#[test]
+fn k12_a_look_needs_no_lock_and_writes_nothing() {
+    let place = Place::with_two_generations();
+    let mut store = place.open();
+    store.apply(&begin(&key(3))).unwrap();
+    let before = place.contents();
+    let seen = place.inspect().unwrap();
+    assert_eq!(seen.condition(), Condition::Whole);
+    assert_eq!(fingerprint(&seen.identity), fingerprint(&store.load().unwrap()));
+    assert_eq!(place.contents(), before);
+
+    flip_a_bit(&place.path("generation-2.pem"));
+    let before = place.contents();
+    let seen = place.inspect().unwrap();
+    assert_eq!(seen.condition(), Condition::Damaged);
+    assert_eq!(seen.damage[0].path, place.path("generation-2.pem"));
+    assert_eq!(seen.identity.active.unwrap().number, 1);
+    assert_eq!(place.contents(), before);
+
+    let nowhere = FileStore::options().inspect(place.state.path(), "press-8");
+    assert!(nowhere.unwrap_err().is_not_found());
+    assert!(!place.state.path().join("press-8").exists());
+}
+
 // K13: what a crash left is swept when the store is opened, and only what is the store's own.
 #[test]
 fn k13_leftovers_are_swept() {
     let place = Place::with_two_generations();
-    for name in [".tmp-0123", "pending-3.pem", "generation-3.pem", "notes.txt"] {
-        fs::write(place.path(name), "left over").unwrap();
+    // A generation that was rolled back, whose removal a crash has undone.
+    let mut store = place.open();
+    store.apply(&begin(&key(3))).unwrap();
+    store.apply(&stage(&key(3), None)).unwrap();
+    let staged = fs::read(place.path("generation-3.pem")).unwrap();
+    store.apply(&Change::DiscardStaged).unwrap();
+    drop(store);
+    for (name, content) in
+        [(".tmp-0123", &b"left over"[..]), ("generation-3.pem", &staged), ("notes.txt", b"mine")]
+    {
+        fs::write(place.path(name), content).unwrap();
+        set_mode(&place.path(name), 0o600);
     }
-    place.open();
+    assert_eq!(place.open().condition(), Condition::Whole);
     assert_eq!(
         place.names(),
         ["generation-1.pem", "generation-2.pem", "identity.json", "lock", "notes.txt"]
     );
+}
+
+// K13: nobody answers a request of long ago; its key is given up. A clock that is behind does not
+// make a key old.
+#[test]
+fn k13_an_old_pending_key_is_discarded() {
+    let hour = Duration::from_secs(3600);
+    for (age, kept) in [(0, true), (23, true), (25, false), (-1000, true)] {
+        let place = Place::with_two_generations();
+        place.open().apply(&begin(&key(3))).unwrap();
+        let file = fs::File::open(place.path("pending-3.pem")).unwrap();
+        let (now, by) = (SystemTime::now(), hour * i32::unsigned_abs(age));
+        file.set_modified(if age < 0 { now + by } else { now - by }).unwrap();
+        assert!(place.inspect().unwrap().identity.pending.is_some());
+        let identity = place.identity();
+        assert_eq!(identity.pending.is_some(), kept, "{age} hours");
+        assert_eq!(place.path("pending-3.pem").exists(), kept, "{age} hours");
+        assert_eq!(identity.active.unwrap().number, 2);
+
+        let never = FileStoreOptions::new().pending_lifetime(Duration::ZERO);
+        file.set_modified(now - hour).unwrap();
+        let mut store = never.open(place.state.path(), ID).unwrap();
+        assert!(store.load().unwrap().pending.is_none());
+    }
+}
+
+// Who wants to go back further keeps more; the rest goes with the next activation.
+#[test]
+fn previous_generations_are_kept_as_configured() {
+    let place = Place::with_two_generations();
+    for (retained, seed, kept) in [(3, 3, 3), (3, 4, 4), (3, 5, 4), (0, 6, 1)] {
+        let options = FileStore::options().retained(retained);
+        let mut store = options.open(place.state.path(), ID).unwrap();
+        store.apply(&begin(&key(seed))).unwrap();
+        store.apply(&stage(&key(seed), None)).unwrap();
+        store.apply(&Change::Activate).unwrap();
+        let bundles = place.names().iter().filter(|name| name.contains("generation")).count();
+        assert_eq!(bundles, kept, "{retained} {seed}");
+        drop(store);
+        let identity = options.inspect(place.state.path(), ID).unwrap().identity;
+        assert_eq!((identity.previous.len() + 1, identity.retained), (kept, retained));
+    }
 }
 
 // K14: a damaged generation is reported, kept as evidence, and the previous one stands in.
@@ -222,16 +255,21 @@ fn k14_damage_falls_back_and_is_kept() {
         (flip_a_bit as fn(&Path), "the checksum does not match"),
         (|path| fs::write(path, "").unwrap(), "the checksum does not match"),
         (|path| fs::remove_file(path).unwrap(), "the file is missing"),
+        (
+            |path| fs::File::options().write(true).open(path).unwrap().set_len(1 << 30).unwrap(),
+            "it cannot be read (file too large)",
+        ),
     ] {
         let place = Place::with_two_generations();
         spoil(&place.path("generation-2.pem"));
         let mut store = place.open();
         let [damage] = store.damage() else { panic!("{:?}", store.damage()) };
         assert_eq!(damage.reason.to_string(), reason);
+        assert_eq!(store.condition(), Condition::Damaged);
         let kept = damage.path.clone();
         let identity = store.load().unwrap();
         assert_eq!(identity.active.unwrap().number, 1);
-        assert!(identity.previous.is_none());
+        assert!(identity.previous.is_empty());
 
         // Life goes on, and the evidence stays.
         store.apply(&begin(&key(3))).unwrap();
@@ -239,13 +277,32 @@ fn k14_damage_falls_back_and_is_kept() {
         store.apply(&Change::Activate).unwrap();
         drop(store);
         let store = place.open();
-        assert!(store.damage().is_empty());
+        assert_eq!(store.condition(), Condition::Whole);
         assert_eq!(kept.exists(), reason != "the file is missing");
         assert!(place.path("generation-3.pem").exists());
     }
 }
 
-// K15: with both generations lost the device is still told where it belonged, and provisions anew.
+// K14: the record of the last change is lost; the one before it, in the newest bundle, counts. The
+// certificate that had been activated is tried anew.
+#[test]
+fn k14_without_the_last_record_the_one_before_counts() {
+    for spoil in [flip_a_bit as fn(&Path), |path| fs::remove_file(path).unwrap()] {
+        let place = Place::with_two_generations();
+        spoil(&place.path("identity.json"));
+        let mut store = place.open();
+        let identity = store.load().unwrap();
+        assert_eq!(identity.staged.unwrap().number, 2);
+        assert_eq!(identity.active.unwrap().number, 1);
+        assert_eq!(identity.assignment.unwrap().assigned_hub, "contoso.azure-devices.net");
+        store.apply(&Change::Activate).unwrap();
+        drop(store);
+        assert_eq!(place.identity().active.unwrap().number, 2);
+    }
+}
+
+// K15: with everything lost the device provisions anew, and is told so in a word of its own. What
+// it has used up it does not use again.
 #[test]
 fn k15_everything_damaged_leaves_no_generation() {
     let place = Place::with_two_generations();
@@ -253,98 +310,121 @@ fn k15_everything_damaged_leaves_no_generation() {
     flip_a_bit(&place.path("generation-2.pem"));
     let mut store = place.open();
     assert_eq!(store.damage().len(), 2);
+    assert_eq!(store.condition(), Condition::Lost);
     let identity = store.load().unwrap();
-    assert!(identity.active.is_none() && identity.previous.is_none());
+    assert!(identity.active.is_none() && identity.previous.is_empty());
     assert!(identity.assignment.is_some());
+    drop(store);
+
+    flip_a_bit(&place.path("identity.json"));
+    let mut store = place.open();
+    assert_eq!(store.condition(), Condition::Lost);
+    assert_eq!(store.load().unwrap().last_number, 2);
+    store.apply(&begin(&key(3))).unwrap();
+    store.apply(&stage(&key(3), None)).unwrap();
+    drop(store);
+    assert_eq!(place.open().condition(), Condition::Whole);
+    for name in ["generation-1.pem", "generation-2.pem", "identity.json"] {
+        assert!(place.path(&format!("damaged-{name}")).exists(), "{name}");
+    }
 }
 
-// X3: key files swapped under the store's feet. The checksums are made to fit, as a person who
-// edits files would; the key must still sign for the certificate.
+// X3: key files swapped under the store's feet. The checksum is made to fit, as a person who edits
+// files would; the key must still sign for the certificate.
 #[test]
 fn x03_a_swapped_key_is_noticed() {
     let place = Place::with_two_generations();
     let read = |n: u32| fs::read_to_string(place.path(&format!("generation-{n}.pem"))).unwrap();
-    let end = "-----END PRIVATE KEY-----\n";
+    let (begin, end) = ("-----BEGIN PRIVATE KEY-----\n", "-----END PRIVATE KEY-----\n");
     let (first, second) = (read(1), read(2));
-    let swapped =
-        [&first[..first.find(end).unwrap()], &second[second.find(end).unwrap()..]].concat();
-    let pointer = fs::read_to_string(place.path("identity.json")).unwrap();
-    let sum = super::bundle::checksum;
-    let pointer = pointer.replace(&sum(second.as_bytes()), &sum(swapped.as_bytes()));
-    fs::write(place.path("generation-2.pem"), swapped).unwrap();
-    fs::write(place.path("identity.json"), pointer).unwrap();
+    let swapped = [
+        &second[..second.find(begin).unwrap()],
+        &first[first.find(begin).unwrap()..first.find(end).unwrap()],
+        &second[second.find(end).unwrap()..],
+    ];
+    fs::write(place.path("generation-2.pem"), reseal(&swapped.concat())).unwrap();
     let store = place.open();
     let [damage] = store.damage() else { panic!("{:?}", store.damage()) };
     assert_eq!(damage.reason, DamageReason::KeyMismatch);
 }
 
-// K14, K16: a pointer that is not understood is refused and left exactly as it is.
+// A file copied over another is whole, and yet not what belongs there.
 #[test]
-fn k16_a_pointer_that_is_not_understood_is_left_alone() {
-    let cases: [(&str, Spoil); 4] = [
-        ("corrupt", |text| text[..text.len() / 2].to_string()),
+fn a_file_under_another_name_is_noticed() {
+    let place = Place::with_two_generations();
+    fs::copy(place.path("generation-1.pem"), place.path("generation-2.pem")).unwrap();
+    let store = place.open();
+    let [damage] = store.damage() else { panic!("{:?}", store.damage()) };
+    assert_eq!(damage.reason, DamageReason::OtherFile);
+}
+
+// K16: what a later version has written, or another device, is refused and left exactly as it is.
+#[test]
+fn k16_what_is_not_ours_to_judge_is_left_alone() {
+    let cases: [(&str, Spoil); 2] = [
         ("newer than this software", |text| text.replace("\"format\": 1", "\"format\": 2")),
-        ("another registration", |text| text.replace(ID, "press-8")),
-        ("corrupt", |_| String::new()),
+        ("belongs to the registration \"press-8\"", |text| text.replace(ID, "press-8")),
     ];
     for (expected, spoil) in cases {
-        let place = Place::with_two_generations();
-        let spoilt = spoil(fs::read_to_string(place.path("identity.json")).unwrap());
-        fs::write(place.path("identity.json"), &spoilt).unwrap();
-        let message = place.refused().to_string();
-        assert!(message.contains(expected), "{message}");
-        assert_eq!(fs::read_to_string(place.path("identity.json")).unwrap(), spoilt);
-        assert!(place.path("generation-2.pem").exists());
+        for name in ["identity.json", "generation-2.pem"] {
+            let place = Place::with_two_generations();
+            let text = fs::read_to_string(place.path(name)).unwrap();
+            fs::write(place.path(name), reseal(&spoil(text))).unwrap();
+            let before = place.contents();
+            let message = place.refused().to_string();
+            assert!(message.contains(expected), "{message}");
+            assert!(place.inspect().unwrap_err().to_string().contains(expected));
+            assert_eq!(place.contents(), before);
+        }
     }
+}
+
+// K16: a newer number is not believed of a file that is damaged.
+#[test]
+fn k16_a_damaged_format_is_damage() {
     let place = Place::with_two_generations();
-    fs::remove_file(place.path("identity.json")).unwrap();
-    assert!(matches!(place.refused(), FileError::Corrupt { .. }));
-    assert!(place.path("generation-2.pem").exists());
+    let text = fs::read_to_string(place.path("identity.json")).unwrap();
+    let text = text.replace("\"format\": 1", "\"format\": 3");
+    fs::write(place.path("identity.json"), text).unwrap();
+    let store = place.open();
+    assert_eq!(store.damage()[0].reason, DamageReason::Checksum);
 }
 
 // A later version may add members; an older one must not choke on them after a downgrade.
 #[test]
 fn unknown_members_are_ignored() {
     let place = Place::with_two_generations();
-    let pointer = fs::read_to_string(place.path("identity.json")).unwrap();
-    let pointer = pointer.replacen('{', "{ \"later\": [1],", 1);
-    fs::write(place.path("identity.json"), pointer).unwrap();
+    let text = fs::read_to_string(place.path("identity.json")).unwrap();
+    let text = text.replacen("  \"format\"", "  \"later\": [1],\n  \"format\"", 1);
+    fs::write(place.path("identity.json"), reseal(&text)).unwrap();
     assert_eq!(place.identity().active.unwrap().number, 2);
+    assert_eq!(place.open().condition(), Condition::Whole);
 }
 
-// K8: found before a certificate is asked for that could not be kept.
+// The documentation tells a person how to check a file by hand.
 #[test]
-fn k08_a_place_that_cannot_be_written_is_refused() {
-    let state = TempDir::new().unwrap();
-    let file = state.path().join("file");
-    fs::write(&file, "").unwrap();
-    for path in [file.as_path(), Path::new("/proc/zerotouch")] {
-        match FileStore::open(path, ID) {
-            Err(StoreError::File(error @ FileError::NotWritable { .. })) => {
-                assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
-            }
-            other => panic!("{}: {other:?}", path.display()),
-        }
+fn the_checksum_can_be_checked_by_hand() {
+    let place = Place::with_two_generations();
+    for name in ["identity.json", "generation-2.pem"] {
+        let script = "tail -n +3 \"$0\" | sha256sum | cut -c1-64";
+        let output = Command::new("sh").args(["-c", script]).arg(place.path(name)).output();
+        let sum = String::from_utf8(output.unwrap().stdout).unwrap();
+        let text = fs::read_to_string(place.path(name)).unwrap();
+        assert!(text.contains(&format!("\"sha256\": \"{}\"", sum.trim())), "{name}: {sum}");
     }
 }
 
-// K20: a registration id becomes part of a path.
+// K19: what has held a key wipes itself: the text that is written, and the bytes that are read.
 #[test]
-fn k20_only_harmless_ids_become_directories() {
-    for id in ["press-7", "a", "SN:007_a.b-c", &"x".repeat(128)] {
-        assert!(is_directory_name(id), "{id}");
-    }
-    let too_long = "x".repeat(129);
-    for id in ["", ".", "..", ".hidden", "a/b", "../a", "a\0b", "a b", "ä", "a\\b", &too_long] {
-        assert!(!is_directory_name(id), "{id:?}");
-        let state = TempDir::new().unwrap();
-        let refused = FileStore::open(state.path(), id);
-        assert!(
-            matches!(refused, Err(StoreError::File(FileError::RegistrationId { .. }))),
-            "{id:?}: {refused:?}"
-        );
-        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
-    }
+fn k19_buffers_with_keys_wipe_themselves() {
+    fn wipes<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+
+    let body = bundle::encode(&key(1).into(), None).unwrap();
+    wipes(&body);
+    wipes(&Record::new(ID, 1, 0).encode(&body).unwrap());
+    let place = Place::with_two_generations();
+    let directory = OsDirectory::open(place.state.path(), ID, Checks::Strict).unwrap();
+    wipes(&directory.read("generation-2.pem").unwrap().unwrap());
 }
 
 // C10: what a log shows of a store.

@@ -1,55 +1,73 @@
 //! The order of operations that makes a change durable, over any [`Directory`].
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::format;
 use std::io;
 use std::string::{String, ToString};
-use std::sync::Arc;
-use std::vec;
 use std::vec::Vec;
 
-use zerotouch_credentials::PrivateKeyError;
+use zeroize::Zeroizing;
 
-use super::bundle::{self, generation_name, pending_name};
+use super::bundle;
 use super::directory::Directory;
 use super::error::{Damage, DamageReason, FileError, Operation};
-use super::is_swept;
-use super::pointer::{Entry, PendingEntry, Pointer, PointerError};
-use crate::model::{Change, Generation, Identity, Pending};
+use super::names::{
+    POINTER, RESERVE, TEMPORARY_PREFIX, damaged_name, generation_name, padding, pending_name,
+};
+use super::record::{PendingEntry, Record};
+use super::survey::{Survey, survey};
+use crate::key::Key;
+use crate::model::{Change, Identity};
 use crate::store::StoreError;
 
-const POINTER: &str = "identity.json";
-/// What a probe writes: more than any bundle and pointer together.
-const PROBE_LEN: usize = 64 * 1024;
+/// What the caller of [`Vault::open`] decides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// How many previous generations are kept.
+    pub(crate) retained: usize,
+    /// How much space is held for a certificate that has been asked for, in bytes.
+    pub(crate) reserve: usize,
+}
 
 /// An identity in a directory.
 pub(crate) struct Vault<D> {
     directory: D,
     registration_id: String,
+    terms: Terms,
     identity: Identity,
-    /// What `identity.json` says, in agreement with `identity`.
-    pointer: Pointer,
-    /// Whether a failed change may have reached the disk nevertheless.
-    uncertain: bool,
+    /// Which file the pending key is in.
+    pending_number: Option<u64>,
+    /// The highest revision that was read or tried.
+    revision: u64,
+    /// The names on disk that are the store's to sweep.
+    present: BTreeSet<String>,
     damage: Vec<Damage>,
 }
 
 impl<D: Directory> Vault<D> {
-    /// Reads what rests in `directory` and sweeps up after a crash.
-    pub(crate) fn open(mut directory: D, registration_id: &str) -> Result<Self, FileError> {
+    /// Reads what rests in `directory`, sets aside what cannot be used, sweeps up after a crash.
+    pub(crate) fn open(
+        mut directory: D,
+        registration_id: &str,
+        terms: Terms,
+    ) -> Result<Self, FileError> {
         // A process that was killed may have left names that are seen and not yet durable. They
         // are made so before the sweep erases what only the names before them need.
         directory.sync_directory()?;
-        let pointer = read_pointer(&directory, registration_id)?;
+        let Survey { mut identity, pending_number, revision, present, damage } =
+            survey(&directory, registration_id)?;
+        identity.retained = terms.retained;
         let mut vault = Self {
             directory,
             registration_id: registration_id.to_string(),
-            identity: Identity::default(),
-            pointer,
-            uncertain: false,
+            terms,
+            identity,
+            pending_number,
+            revision,
+            present,
             damage: Vec::new(),
         };
-        vault.read_identity()?;
+        vault.set_aside(damage)?;
         vault.sweep();
         Ok(vault)
     }
@@ -60,9 +78,11 @@ impl<D: Directory> Vault<D> {
         Self {
             directory,
             registration_id: self.registration_id.clone(),
+            terms: self.terms,
             identity: self.identity.clone(),
-            pointer: self.pointer.clone(),
-            uncertain: self.uncertain,
+            pending_number: self.pending_number,
+            revision: self.revision,
+            present: self.present.clone(),
             damage: Vec::new(),
         }
     }
@@ -71,16 +91,28 @@ impl<D: Directory> Vault<D> {
         &self.identity
     }
 
+    pub(crate) const fn identity_mut(&mut self) -> &mut Identity {
+        &mut self.identity
+    }
+
+    pub(crate) const fn directory(&self) -> &D {
+        &self.directory
+    }
+
     pub(crate) fn damage(&self) -> &[Damage] {
         &self.damage
     }
 
+    /// The file of the pending key.
+    pub(crate) fn pending_name(&self) -> Option<String> {
+        self.pending_number.map(pending_name)
+    }
+
     /// Tries whether there is space and permission for a change.
     pub(crate) fn probe(&mut self) -> Result<(), FileError> {
-        let name = self.directory.temporary_name();
-        let tried = self.write_file(&name, &vec![0; PROBE_LEN]);
-        let removed = self.directory.remove(&name);
-        tried.and(removed).map_err(|error| match error {
+        let tried = self.write_temporary(&padding(self.terms.reserve));
+        let removed = tried.and_then(|name| self.remove(&name));
+        removed.map_err(|error| match error {
             FileError::Io { source, .. } => {
                 FileError::NotWritable { path: self.directory.path_of("."), source }
             }
@@ -92,201 +124,225 @@ impl<D: Directory> Vault<D> {
     pub(crate) fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
         let mut identity = self.identity.clone();
         identity.apply(change)?;
-        if self.uncertain {
-            // A change failed late, so the disk may hold it. Put back what we believe before a
-            // new bundle can take the name of one that the disk's pointer still means.
-            self.write_pointer(&self.pointer.clone())?;
-            self.uncertain = false;
-        }
-        let pointer = self.write_bundles(&identity)?;
-        self.write_pointer(&pointer)?;
+        // A number of its own for each attempt: one that failed late may be on the disk, and must
+        // not count for more than the next.
+        self.revision += 1;
+        let mut record = Record::new(&self.registration_id, self.revision, identity.last_number);
+        record.assignment.clone_from(&identity.assignment);
+        record.staged = identity.staged.as_ref().map(|staged| staged.number);
+        record.active = identity.active.as_ref().map(|active| active.number);
+        record.previous = identity.previous.iter().map(|previous| previous.number).collect();
+        let pending_number = identity
+            .pending
+            .as_ref()
+            .map(|_| self.pending_number.unwrap_or(identity.last_number + 1));
+        record.pending = identity.pending.as_ref().zip(pending_number).map(|(pending, number)| {
+            PendingEntry { generation: number, request_id: pending.request_id.clone() }
+        });
+
+        self.write(change, &identity, record, pending_number)?;
         self.identity = identity;
-        self.pointer = pointer;
+        self.pending_number = pending_number;
         self.sweep();
         Ok(())
     }
 
-    /// Writes the bundles that `identity` needs and the disk lacks, and says what to point at.
-    fn write_bundles(&mut self, identity: &Identity) -> Result<Pointer, FileError> {
-        let mut pointer = Pointer {
-            last_generation: identity.last_number,
-            assignment: identity.assignment.clone(),
-            ..Pointer::empty(&self.registration_id)
+    /// Writes the one file of a change: that of the key it brings, or else the pointer.
+    fn write(
+        &mut self,
+        change: &Change,
+        identity: &Identity,
+        mut record: Record,
+        pending_number: Option<u64>,
+    ) -> Result<(), FileError> {
+        let brought = match (change, &identity.pending, &identity.staged) {
+            (Change::Begin { .. }, Some(pending), _) => {
+                pending_number.map(|number| (pending_name(number), &pending.key, None))
+            }
+            (Change::Stage { .. }, _, Some(staged)) => {
+                Some((generation_name(staged.number), &staged.key, Some(&staged.chain)))
+            }
+            _ => None,
         };
-        if let Some(pending) = &identity.pending {
-            pointer.pending = Some(self.pending_entry(pending, identity.last_number + 1)?);
+        let (name, body) = match brought {
+            Some((name, key, chain)) => {
+                if let Key::Reference(reference) = key {
+                    record.key_reference = Some(reference.uri().to_string());
+                }
+                let body = bundle::encode(key, chain)
+                    .map_err(|error| self.not_encoded(&name, io::Error::other(error)))?;
+                (name, body)
+            }
+            None => (POINTER.to_string(), Zeroizing::default()),
+        };
+        let text = record.encode(&body).map_err(|error| self.not_encoded(&name, error.into()))?;
+        match change {
+            Change::Begin { .. } => self.reserve()?,
+            Change::Stage { .. } => {
+                // Best effort: without it there may be space all the same.
+                self.remove(RESERVE).ok();
+            }
+            _ => {}
         }
-        pointer.staged = self.entry(identity.staged.as_deref())?;
-        pointer.active = self.entry(identity.active.as_deref())?;
-        pointer.previous = self.entry(identity.previous.as_deref())?;
-        Ok(pointer)
+        let replaced = self.replace(&name, text.as_bytes());
+        if replaced.is_err() && matches!(change, Change::Begin { .. }) {
+            self.remove(RESERVE).ok();
+        }
+        replaced
     }
 
-    fn pending_entry(&mut self, pending: &Pending, number: u64) -> Result<PendingEntry, FileError> {
-        let known = self.identity.pending.as_ref().zip(self.pointer.pending.as_ref());
-        if let Some((_, entry)) = known.filter(|(known, _)| Arc::ptr_eq(&known.key, &pending.key)) {
-            return Ok(entry.clone());
-        }
-        let name = pending_name(number);
-        let bundle = bundle::encode_pending(&self.registration_id, &pending.key)
-            .map_err(|error| self.not_encoded(&name, error))?;
-        self.replace(&name, bundle.as_bytes())?;
-        Ok(PendingEntry {
-            generation: number,
-            sha256: bundle::checksum(bundle.as_bytes()),
-            request_id: pending.request_id.clone(),
-        })
+    fn not_encoded(&self, name: &str, source: io::Error) -> FileError {
+        let path = self.directory.path_of(name);
+        FileError::Io { operation: Operation::Encode, path, source }
     }
 
-    fn entry(&mut self, generation: Option<&Generation>) -> Result<Option<Entry>, FileError> {
-        let Some(generation) = generation else { return Ok(None) };
-        let known = [&self.pointer.staged, &self.pointer.active, &self.pointer.previous];
-        let is_this = |entry: &&Entry| entry.generation == generation.number;
-        if let Some(entry) = known.into_iter().flatten().find(is_this) {
-            return Ok(Some(entry.clone()));
+    /// Holds the space that the certificate will need, before it is asked for.
+    fn reserve(&mut self) -> Result<(), FileError> {
+        if self.present.contains(RESERVE) {
+            return Ok(());
         }
-        let name = generation_name(generation.number);
-        let bundle = bundle::encode_generation(&self.registration_id, generation)
-            .map_err(|error| self.not_encoded(&name, error))?;
-        self.replace(&name, bundle.as_bytes())?;
-        let sha256 = bundle::checksum(bundle.as_bytes());
-        Ok(Some(Entry { generation: generation.number, sha256 }))
-    }
-
-    fn not_encoded(&self, name: &str, error: PrivateKeyError) -> FileError {
-        FileError::Io {
-            operation: Operation::Encode,
-            path: self.directory.path_of(name),
-            source: io::Error::other(error),
+        self.present.insert(RESERVE.to_string());
+        let reserved = self.write_new(RESERVE, &padding(self.terms.reserve));
+        if reserved.is_err() {
+            self.remove(RESERVE).ok();
         }
-    }
-
-    fn write_pointer(&mut self, pointer: &Pointer) -> Result<(), FileError> {
-        let bytes = pointer.encode().map_err(|error| FileError::Io {
-            operation: Operation::Encode,
-            path: self.directory.path_of(POINTER),
-            source: error.into(),
-        })?;
-        self.replace(POINTER, &bytes)
+        reserved
     }
 
     /// Gives `name` a new content, durably.
     fn replace(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
-        let temporary = self.directory.temporary_name();
-        if let Err(error) = self.write_file(&temporary, bytes) {
-            // Best effort: what stays is swept at the next change or opening.
-            self.directory.remove(&temporary).ok();
-            return Err(error);
-        }
-        let renamed = self.directory.rename(&temporary, name);
-        let durable = renamed.and_then(|()| self.directory.sync_directory());
-        // From the rename on, a failure leaves it open which content a crash would leave.
-        self.uncertain |= durable.is_err();
-        durable
-    }
-
-    fn write_file(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
-        let mut file = self.directory.create_new(name)?;
-        self.directory.write(&mut file, bytes)?;
-        self.directory.sync(&file)
-    }
-
-    /// Erases every file that the pointer does not name. Best effort, since nothing depends on it
-    /// and the next change or opening sweeps again.
-    fn sweep(&mut self) {
-        let Ok(names) = self.directory.names() else { return };
-        let kept = self.kept_names();
-        for name in names.iter().filter(|name| is_swept(name) && !kept.contains(name)) {
-            self.directory.erase(name).ok();
-            self.directory.remove(name).ok();
-        }
-    }
-
-    fn kept_names(&self) -> Vec<String> {
-        let pointer = &self.pointer;
-        let pending = pointer.pending.iter().map(|entry| pending_name(entry.generation));
-        let generations = [&pointer.staged, &pointer.active, &pointer.previous];
-        let generations =
-            generations.into_iter().flatten().map(|entry| generation_name(entry.generation));
-        pending.chain(generations).collect()
-    }
-
-    /// Reads the bundles that the pointer names. One that cannot be used is set aside, and where
-    /// the active one is lost the previous one stands in.
-    fn read_identity(&mut self) -> Result<(), FileError> {
-        let pointer = self.pointer.clone();
-        self.identity.assignment.clone_from(&pointer.assignment);
-        self.identity.last_number = pointer.last_generation;
-        if let Some(entry) = &pointer.pending {
-            let name = pending_name(entry.generation);
-            let key = self.read_bundle(&name, &entry.sha256, bundle::decode_pending)?;
-            self.identity.pending =
-                key.map(|key| Pending { key, request_id: entry.request_id.clone() });
-        }
-        self.identity.staged = self.read_generation(pointer.staged.as_ref())?;
-        self.identity.active = self.read_generation(pointer.active.as_ref())?;
-        self.identity.previous = self.read_generation(pointer.previous.as_ref())?;
-        if self.identity.active.is_none() {
-            self.identity.active = self.identity.previous.take();
-        }
-        self.forget_the_lost();
-        Ok(())
-    }
-
-    fn read_generation(
-        &mut self,
-        entry: Option<&Entry>,
-    ) -> Result<Option<Arc<Generation>>, FileError> {
-        let Some(entry) = entry else { return Ok(None) };
-        let decode = |bytes: &[u8]| bundle::decode_generation(entry.generation, bytes);
-        let generation =
-            self.read_bundle(&generation_name(entry.generation), &entry.sha256, decode)?;
-        Ok(generation.map(Arc::new))
-    }
-
-    fn read_bundle<T>(
-        &mut self,
-        name: &str,
-        sha256: &str,
-        decode: impl FnOnce(&[u8]) -> Result<T, DamageReason>,
-    ) -> Result<Option<T>, FileError> {
-        let read = match self.directory.read(name)? {
-            None => Err(DamageReason::Missing),
-            Some(bytes) if bundle::checksum(&bytes) != sha256 => Err(DamageReason::Checksum),
-            Some(bytes) => decode(&bytes),
+        let temporary = match self.write_temporary(bytes) {
+            // What could not be made durable the system may have marked clean: that file is lost
+            // whatever a second sync would say. A new one gets one chance.
+            Err(FileError::Io { operation: Operation::Sync, .. }) => self.write_temporary(bytes)?,
+            other => other?,
         };
-        match read {
-            Ok(value) => Ok(Some(value)),
-            Err(reason) => {
-                self.set_aside(name, reason);
-                Ok(None)
+        if name != POINTER {
+            self.present.insert(name.to_string());
+        }
+        match self.directory.rename(&temporary, name) {
+            Ok(()) => {
+                self.present.remove(&temporary);
+            }
+            Err(error) => {
+                self.remove(&temporary).ok();
+                return Err(error);
+            }
+        }
+        self.directory.sync_directory()
+    }
+
+    /// Writes a temporary file and says its name; after an error there is none.
+    fn write_temporary(&mut self, bytes: &[u8]) -> Result<String, FileError> {
+        let name = self.directory.temporary_name();
+        self.present.insert(name.clone());
+        match self.write_new(&name, bytes) {
+            Ok(()) => Ok(name),
+            Err(error) => {
+                // Best effort: what stays is swept at the next change or opening.
+                self.remove(&name).ok();
+                Err(error)
             }
         }
     }
 
-    /// Keeps a damaged bundle out of the sweep, as evidence.
-    fn set_aside(&mut self, name: &str, reason: DamageReason) {
-        let aside = format!("damaged-{name}");
-        let renamed =
-            reason != DamageReason::Missing && self.directory.rename(name, &aside).is_ok();
-        let path = self.directory.path_of(if renamed { &aside } else { name });
-        self.damage.push(Damage { path, reason });
+    fn write_new(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        let mut file = self.directory.create_new(name)?;
+        self.directory.write(&mut file, bytes)?;
+        self.directory.sync(&file)?;
+        // Read back as it will be read: a file system that keeps no modes, or not what it was
+        // given, is found out before anything depends on it.
+        match self.directory.read(name)? {
+            Some(read) if *read == bytes => Ok(()),
+            _ => Err(FileError::Io {
+                operation: Operation::Write,
+                path: self.directory.path_of(name),
+                source: io::Error::new(io::ErrorKind::InvalidData, "it reads back differently"),
+            }),
+        }
     }
 
-    /// Makes the pointer agree with what was readable. On disk it follows with the next change.
-    fn forget_the_lost(&mut self) {
-        let entries = [&self.pointer.staged, &self.pointer.active, &self.pointer.previous];
-        let entries: Vec<Entry> = entries.into_iter().flatten().cloned().collect();
-        let entry_of = |generation: &Option<Arc<Generation>>| {
-            let number = generation.as_ref()?.number;
-            entries.iter().find(|entry| entry.generation == number).cloned()
-        };
-        self.pointer.staged = entry_of(&self.identity.staged);
-        self.pointer.active = entry_of(&self.identity.active);
-        self.pointer.previous = entry_of(&self.identity.previous);
-        if self.identity.pending.is_none() {
-            self.pointer.pending = None;
+    fn remove(&mut self, name: &str) -> Result<(), FileError> {
+        let removed = self.directory.remove(name);
+        if removed.is_ok() || matches!(&removed, Err(error) if error.is_not_found()) {
+            self.present.remove(name);
         }
+        removed
+    }
+
+    /// Erases every file that the identity does not need. Best effort, since nothing depends on it
+    /// and the next change or opening sweeps again.
+    fn sweep(&mut self) {
+        let kept = self.kept_names();
+        let stale: Vec<String> =
+            self.present.iter().filter(|name| !kept.contains(*name)).cloned().collect();
+        if stale.is_empty() {
+            return;
+        }
+        for name in stale.iter().filter(|name| !name.starts_with(TEMPORARY_PREFIX)) {
+            if name == RESERVE {
+                self.remove(name).ok();
+                continue;
+            }
+            let temporary = self.directory.temporary_name();
+            match self.directory.rename(name, &temporary) {
+                Ok(()) => {
+                    self.present.remove(name);
+                    self.present.insert(temporary);
+                }
+                Err(error) if error.is_not_found() => {
+                    self.present.remove(name);
+                }
+                Err(_) => {}
+            }
+        }
+        // A crash must not bring back a name whose content is erased: that would look like damage.
+        if self.directory.sync_directory().is_err() {
+            return;
+        }
+        let temporaries: Vec<String> = self
+            .present
+            .iter()
+            .filter(|name| name.starts_with(TEMPORARY_PREFIX))
+            .cloned()
+            .collect();
+        for name in temporaries {
+            self.directory.erase(&name).ok();
+            self.remove(&name).ok();
+        }
+    }
+
+    fn kept_names(&self) -> BTreeSet<String> {
+        let identity = &self.identity;
+        let generations = identity.staged.iter().chain(&identity.active).chain(&identity.previous);
+        let mut names: BTreeSet<String> =
+            generations.map(|generation| generation_name(generation.number)).collect();
+        if let Some(name) = self.pending_name() {
+            names.extend([name, RESERVE.to_string()]);
+        }
+        names.insert(POINTER.to_string());
+        names
+    }
+
+    /// Keeps what could not be used out of the way, as evidence, under names that hold none yet.
+    fn set_aside(&mut self, damage: Vec<(String, DamageReason)>) -> Result<(), FileError> {
+        if damage.is_empty() {
+            return Ok(());
+        }
+        let mut taken: BTreeSet<String> = self.directory.names()?.into_iter().collect();
+        for (name, reason) in damage {
+            if reason == DamageReason::Missing {
+                self.damage.push(Damage { path: self.directory.path_of(&name), reason });
+                continue;
+            }
+            let free = (0..).map(|attempt| damaged_name(&name, attempt));
+            let aside = free.into_iter().find(|aside| !taken.contains(aside)).unwrap_or_default();
+            self.directory.rename(&name, &aside)?;
+            self.damage.push(Damage { path: self.directory.path_of(&aside), reason });
+            taken.insert(aside);
+        }
+        // Before anything new is written under the old names.
+        self.directory.sync_directory()
     }
 }
 
@@ -298,21 +354,4 @@ impl<D> fmt::Debug for Vault<D> {
             .field("damage", &self.damage)
             .finish_non_exhaustive()
     }
-}
-
-fn read_pointer<D: Directory>(directory: &D, registration_id: &str) -> Result<Pointer, FileError> {
-    let path = || directory.path_of(POINTER);
-    let Some(bytes) = directory.read(POINTER)? else {
-        // Before the first change has ended there is no pointer, and at most a pending key. A
-        // generation means that the pointer was lost, and with it the knowledge of what is swept.
-        if directory.names()?.iter().any(|name| name.starts_with("generation-")) {
-            let reason = "it is missing although there are generations".to_string();
-            return Err(FileError::Corrupt { path: path(), reason });
-        }
-        return Ok(Pointer::empty(registration_id));
-    };
-    Pointer::decode(&bytes, registration_id).map_err(|error| match error {
-        PointerError::Corrupt(reason) => FileError::Corrupt { path: path(), reason },
-        PointerError::NewerFormat(format) => FileError::NewerFormat { path: path(), format },
-    })
 }
