@@ -44,6 +44,10 @@ fn read(folder: &Path, rows: &mut Rows) {
             continue;
         };
         let text = |name: &str| benchmark[name].as_str().unwrap_or_default().to_owned();
+        // Other benches write to the same folder, and measure no packets.
+        if benchmark["throughput"].is_null() {
+            continue;
+        }
         let packets = benchmark["throughput"]["Elements"].as_f64().unwrap_or(1.0);
         let numbers = |name: &str| -> Vec<f64> {
             samples[name].as_array().into_iter().flatten().filter_map(Value::as_f64).collect()
