@@ -11,7 +11,8 @@ use crate::model::{Change, Identity, ModelError};
 /// survive a loss of power, and after any error or crash the next [`Store::load`] returns the
 /// identity before the change or after it, whole.
 pub trait Store {
-    /// The identity as it rests. A place that was never written holds [`Identity::default`].
+    /// The identity as it rests. A place that was never written holds [`Identity::default`]. Keys in
+    /// hardware may come back unattached ([`Identity::attach`]).
     fn load(&mut self) -> Result<Identity, StoreError>;
 
     /// Makes `change` durable.

@@ -92,7 +92,7 @@ fn k04_a_state_directory_that_others_write_to_is_refused() {
 
 // K4, K5: nothing is read or written through a link, and nothing that is no plain file is waited on.
 #[test]
-fn k04_links_and_special_files_are_refused() {
+fn k05_links_and_special_files_are_refused() {
     let replace: [(&str, Replace); 4] = [
         ("symbolic link", |file, aside| symlink(aside, file).unwrap()),
         ("hard link", |file, aside| fs::hard_link(aside, file).unwrap()),
