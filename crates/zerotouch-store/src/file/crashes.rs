@@ -257,41 +257,52 @@ fn k07_space_is_held_while_a_certificate_is_awaited() {
         vault = open(world.clone());
         assert_eq!(holds(), held, "{change:?}, opened again");
     }
+    // For a request that cannot be made nothing is held.
+    strike_each(&world, &begin(&key(3)), None, Fault::Full, |at, directory, _, applied| {
+        assert_eq!(directory.shown().contains_key("reserve"), applied, "full after {at}");
+    });
 }
 
-// A change that failed late may be on the disk. The next one is another change, whose bundle has
-// the same name, and the power goes in the middle of it: neither may spoil the other.
+// A change that failed late may be on the disk. The next one is another change, in a file of the same
+// name or of another, and the power goes in the middle of it: neither may spoil the other, and once
+// the second is done the first does not come back.
 #[test]
 fn a_failed_change_does_not_spoil_the_next() {
-    let mut inspector = Inspector::default();
-    let world = Simulated::default();
-    let (first, second) = (begin(&key(1)), begin(&key(2)));
-    let none = fingerprint(open(world.fork()).identity());
-    let after = |change: &Change| {
-        let mut vault = open(world.fork());
-        vault.apply(change).unwrap();
-        fingerprint(vault.identity())
-    };
-    let (one, two) = (after(&first), after(&second));
-    strike_each(&world, &first, None, Fault::FailLate, |at, directory, mut vault, applied| {
-        if applied {
-            return;
-        }
-        for operations in 0.. {
-            let world = directory.fork();
-            let mut vault = vault.over(Careless::new(world.clone(), None));
-            world.arm(operations, Fault::Crash);
-            vault.apply(&second).ok();
-            let when = format!("first failed at {at}, crash at {operations} of the second");
-            inspector.check_power_loss(&world, &[&none, &one, &two], &when);
-            if !world.has_struck() {
-                break;
+    let assign = Change::Assign(assignment("first"));
+    for (first, second) in [
+        (begin(&key(1)), begin(&key(2))),
+        (begin(&key(1)), assign.clone()),
+        (assign, begin(&key(1))),
+    ] {
+        let mut inspector = Inspector::default();
+        let world = Simulated::default();
+        let none = fingerprint(open(world.fork()).identity());
+        let after = |change: &Change| {
+            let mut vault = open(world.fork());
+            vault.apply(change).unwrap();
+            fingerprint(vault.identity())
+        };
+        let (one, two) = (after(&first), after(&second));
+        strike_each(&world, &first, None, Fault::FailLate, |at, directory, mut vault, applied| {
+            if applied {
+                return;
             }
-        }
-        vault.apply(&second).unwrap();
-        inspector.check_power_loss(directory, &[&two], "after the second");
-    });
-    assert_eq!(inspector.violations.first(), None);
+            for operations in 0.. {
+                let world = directory.fork();
+                let mut vault = vault.over(Careless::new(world.clone(), None));
+                world.arm(operations, Fault::Crash);
+                vault.apply(&second).ok();
+                let when = format!("first failed at {at}, crash at {operations} of the second");
+                inspector.check_power_loss(&world, &[&none, &one, &two], &when);
+                if !world.has_struck() {
+                    break;
+                }
+            }
+            vault.apply(&second).unwrap();
+            inspector.check_power_loss(directory, &[&two], "after the second");
+        });
+        assert_eq!(inspector.violations.first(), None);
+    }
 }
 
 // Keys of discarded generations do not stay behind, however many are kept.

@@ -142,6 +142,21 @@ fn k14_a_crash_while_recovering_loses_nothing_more() {
     }
 }
 
+// K14: a number that evidence has used up changes nothing for a key that waits.
+#[test]
+fn k14_evidence_of_a_later_generation_leaves_the_pending_key() {
+    let (mut contents, _) = world();
+    contents.insert("damaged-generation-7.pem".into(), vec![7]);
+    let world = Simulated::from_contents(&contents);
+    let mut vault = open(world.clone());
+    assert_eq!(vault.identity().last_number, 7);
+    vault.apply(&Change::Assign(assignment("other"))).unwrap();
+    let found = open(world);
+    assert!(found.damage().is_empty(), "{:?}", found.damage());
+    assert_eq!(fingerprint(found.identity()), fingerprint(vault.identity()));
+    assert!(found.identity().pending.is_some());
+}
+
 // K15: nothing that can be read is nobody, and no number is used again.
 #[test]
 fn k15_with_nothing_left_a_new_life_begins() {

@@ -66,6 +66,8 @@ mod hardware;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
+mod readers;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod simulated;

@@ -8,7 +8,7 @@ use std::env;
 use std::format;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -324,6 +324,12 @@ fn k08_another_user_is_refused() {
         return;
     }
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // A state directory of somebody else, who could put another identity in place of this one.
+    chown(&state, Some(NOBODY), None).unwrap();
+    let refused = FileStore::open(&state, ID).unwrap_err();
+    assert!(refused.to_string().contains("belongs to user 65534"), "{refused}");
+    FileStore::options().insecure_permissions(true).open(&state, ID).unwrap();
+    chown(&state, Some(0), None).unwrap();
     // First it may not even look; then it may, and it is not its own.
     for mode in [0o700, 0o755] {
         fs::set_permissions(&state, fs::Permissions::from_mode(mode)).unwrap();
