@@ -88,6 +88,25 @@ use crate::model::{Change, Identity};
 use crate::store::{Store, StoreError};
 
 /// The identity of one registration, in files. See the [module documentation](self).
+///
+/// ```no_run
+/// use std::path::Path;
+/// use zerotouch_store::{FileStore, Store};
+///
+/// # fn main() -> Result<(), zerotouch_store::StoreError> {
+/// let state_dir = Path::new("/var/lib/press");
+/// let mut store = FileStore::open(state_dir, "press-7")?;
+/// let identity = store.load()?;
+/// for damage in store.damage() {
+///     eprintln!("{damage}");
+/// }
+///
+/// // For a report, beside the process that has it open: no lock, no writing.
+/// let seen = FileStore::options().inspect(state_dir, "press-7")?;
+/// println!("{:?}: {:?}", seen.condition(), seen.identity.active);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct FileStore {
     vault: Vault<OsDirectory>,

@@ -177,3 +177,22 @@ pub(crate) fn reseal(text: &str) -> String {
     let members = &text[BEFORE_SUM.len() + 64 + AFTER_SUM.len()..];
     [BEFORE_SUM, &checksum(&[members]), AFTER_SUM, members].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Numbers are counted up from what is read: one that leaves no room would overflow, or be read
+    // back as another.
+    #[test]
+    fn numbers_without_room_are_neither_read_nor_written() {
+        let text = Record::new("press-7", 1234, 0).encode("").unwrap();
+        for (number, readable) in [(MAX_NUMBER - 1, true), (MAX_NUMBER, false), (u64::MAX, false)] {
+            let crafted = reseal(&text.replace("1234", &number.to_string()));
+            let read = Record::decode(crafted.as_bytes(), "press-7");
+            assert_eq!(read.is_ok(), readable, "{number}");
+            let record = Record { staged: Some(number), ..Record::new("press-7", 1, 0) };
+            assert_eq!(record.encode("").is_ok(), readable, "{number}");
+        }
+    }
+}
