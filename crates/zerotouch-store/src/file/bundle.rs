@@ -67,3 +67,41 @@ pub(crate) fn decode_generation(
     };
     if fits { Ok(Generation { number, key, chain }) } else { Err(DamageReason::KeyMismatch) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use zerotouch_credentials::Signer;
+
+    use super::*;
+    use crate::testing::{chain, key};
+
+    const URI: &str = "pkcs11:object=slot-a";
+
+    fn bundle_of(seed: u64, chain_of: u64) -> String {
+        let reference = KeyReference::unattached(URI, key(seed).public_key()).unwrap();
+        encode(&reference.into(), Some(&chain(&key(chain_of)))).unwrap().to_string()
+    }
+
+    // X3 for a key in hardware: the store has its public half, and that must be the certified one.
+    #[test]
+    fn x03_a_key_in_hardware_fits_its_certificate() {
+        let decoded = |body: &str| decode_generation(1, Some(URI), body).map(|one| one.number);
+        assert_eq!(decoded(&bundle_of(1, 1)), Ok(1));
+        assert_eq!(decoded(&bundle_of(1, 2)), Err(DamageReason::KeyMismatch));
+    }
+
+    // Where a public key belongs, nothing else is taken for one.
+    #[test]
+    fn only_a_public_key_is_a_public_key() {
+        let body = bundle_of(1, 1);
+        for spoilt in [body.replace("PUBLIC KEY", "PRIVATE KEY"), body.replacen("MF", "?F", 1)] {
+            assert_ne!(spoilt, body);
+            let decoded = decode_key(Some(URI), &spoilt).map(drop);
+            assert_eq!(decoded, Err(DamageReason::PublicKey));
+        }
+        let pin = decode_key(Some("pkcs11:object=a?pin-value=1"), &body).map(drop);
+        assert!(matches!(pin, Err(DamageReason::KeyReference(_))), "{pin:?}");
+    }
+}
