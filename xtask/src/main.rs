@@ -70,10 +70,14 @@ fn main() -> ExitCode {
 }
 
 /// Builds and runs a program that has a global allocator, a panic handler, the no_std crates and
-/// nothing else.
+/// nothing else; with each that may be left away, and without.
 fn no_std() -> Result {
     let manifest = root().join("xtask/no-std/Cargo.toml");
-    cargo(["run", "--quiet", "--release", "--locked", "--manifest-path"]).arg(manifest).run()
+    for features in ["--no-default-features", "--all-features"] {
+        let run = ["run", "--quiet", "--release", "--locked", features, "--manifest-path"];
+        cargo(run).arg(&manifest).run()?;
+    }
+    Ok(())
 }
 
 fn bench(check: bool, table: bool) -> Result {

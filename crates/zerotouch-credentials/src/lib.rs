@@ -29,6 +29,8 @@ mod oid;
 mod private_key;
 mod random;
 mod request;
+#[cfg(feature = "rsa")]
+mod rsa_key;
 mod sas;
 mod signer;
 mod verify;

@@ -1,27 +1,32 @@
 //! Private keys kept in software.
 
+#[cfg(feature = "rsa")]
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use p256::ecdsa::signature::Signer as _;
-use pkcs8::der::Decode;
 use pkcs8::der::asn1::AnyRef;
+use pkcs8::der::{Decode, Reader, SliceReader, Tag};
 use pkcs8::{
-    DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding, PrivateKeyInfoRef,
+    DecodePrivateKey, Document, EncodePrivateKey, EncodePublicKey, LineEnding, PrivateKeyInfoRef,
     SecretDocument,
 };
 use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
+use crate::oid::RSA_ENCRYPTION;
 use crate::random::{RandomnessError, fill_secret};
+#[cfg(feature = "rsa")]
+use crate::rsa_key::RsaKey;
 use crate::signer::{KeyAlgorithm, SignError, Signer};
 use crate::verify::curve_algorithm;
 
 /// A private key in this process's memory, wiped when dropped.
 ///
 /// Deliberately neither `Clone` nor `Display`; `Debug` prints its algorithm alone. Signatures are
-/// deterministic (RFC 6979), so signing needs no randomness. The text forms it is read from and
+/// deterministic (ECDSA: RFC 6979), so signing needs no randomness. The text forms it is read from and
 /// written to are the caller's to wipe; the ones it returns wipe themselves.
 pub struct PrivateKey {
     key: Key,
@@ -31,6 +36,8 @@ pub struct PrivateKey {
 enum Key {
     P256(p256::ecdsa::SigningKey),
     P384(p384::ecdsa::SigningKey),
+    #[cfg(feature = "rsa")]
+    Rsa(Box<RsaKey>),
 }
 
 /// Why there is no private key. No variant carries any part of one.
@@ -44,13 +51,16 @@ pub enum PrivateKeyError {
     #[error("the private key is encrypted; decrypt it first (openssl pkey -in KEY -out KEY.pem)")]
     Encrypted,
     /// The text is not a PEM private key of a kind this crate reads.
-    #[error("no private key found (PEM of PKCS#8 or SEC1)")]
+    #[error("no private key found (PEM of PKCS#8, SEC1 or PKCS#1)")]
     NotPem,
     /// The encoding inside is broken, or its public half belongs to another key.
     #[error("the private key is malformed")]
     Malformed,
-    /// A key of another algorithm or curve.
-    #[error("the private key's algorithm is not supported (ECDSA P-256 and P-384 are)")]
+    /// A key of another algorithm, curve or length.
+    #[error(
+        "the private key's algorithm is not supported (ECDSA P-256 and P-384 are, and RSA of 2048, \
+         3072 and 4096 bits where the feature `rsa` is on)"
+    )]
     UnsupportedAlgorithm,
 }
 
@@ -62,6 +72,10 @@ impl PrivateKey {
         algorithm: KeyAlgorithm,
         rng: &mut (impl TryCryptoRng + ?Sized),
     ) -> Result<Self, PrivateKeyError> {
+        #[cfg(feature = "rsa")]
+        if let Some(bits) = algorithm.rsa_bits() {
+            return Self::new(Key::Rsa(Box::new(RsaKey::generate(bits, rng)?)));
+        }
         // A draw is outside the group's order once in 2^32 (P-256) or 2^192 (P-384) draws; four
         // such in a row are a broken generator.
         for _ in 0..4 {
@@ -76,6 +90,7 @@ impl PrivateKey {
                     fill_secret(rng, &mut *scalar)?;
                     p384::ecdsa::SigningKey::from_slice(&*scalar).map(Key::P384)
                 }
+                _ => return Err(PrivateKeyError::UnsupportedAlgorithm),
             };
             if let Ok(key) = key {
                 return Self::new(key);
@@ -84,31 +99,61 @@ impl PrivateKey {
         Err(RandomnessError::Failed.into())
     }
 
-    /// Reads a PEM private key: `PRIVATE KEY` (PKCS#8, RFC 5958) or `EC PRIVATE KEY` (SEC1, RFC
-    /// 5915). Other blocks before and after it, such as certificates, are passed over.
-    pub fn from_pem(pem: &str) -> Result<Self, PrivateKeyError> {
-        if let Some(block) = pem_block(pem, "PRIVATE KEY") {
-            let (_, document) =
-                SecretDocument::from_pem(block).map_err(|_| PrivateKeyError::Malformed)?;
-            return Self::from_pkcs8_der(document.as_bytes());
+    /// Reads a key from a file's bytes, whatever its form: PEM as [`PrivateKey::from_pem`] reads it,
+    /// or DER as [`PrivateKey::from_der`] does.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, PrivateKeyError> {
+        match core::str::from_utf8(bytes) {
+            Ok(text) if text.contains("-----BEGIN ") => Self::from_pem(text),
+            // The tag of a SEQUENCE.
+            _ if bytes.first() == Some(&0x30) => Self::from_der(bytes),
+            _ => Err(PrivateKeyError::NotPem),
         }
-        if let Some(block) = pem_block(pem, "EC PRIVATE KEY") {
+    }
+
+    /// Reads a PEM private key: `PRIVATE KEY` (PKCS#8, RFC 5958), `EC PRIVATE KEY` (SEC1, RFC 5915)
+    /// or `RSA PRIVATE KEY` (PKCS#1, RFC 8017). Other blocks before and after it, such as
+    /// certificates, are passed over.
+    pub fn from_pem(pem: &str) -> Result<Self, PrivateKeyError> {
+        type Read = fn(&[u8]) -> Result<PrivateKey, PrivateKeyError>;
+        let kinds: [(&str, Read); 3] = [
+            ("PRIVATE KEY", Self::from_pkcs8_der),
+            ("EC PRIVATE KEY", Self::from_sec1_der),
+            ("RSA PRIVATE KEY", Self::from_pkcs1_der),
+        ];
+        for (label, read) in kinds {
+            let Some(block) = pem_block(pem, label) else { continue };
+            // The old way to lock a key, by a header inside the block (RFC 1421).
+            if block.contains("Proc-Type:") {
+                return Err(PrivateKeyError::Encrypted);
+            }
             let (_, document) =
                 SecretDocument::from_pem(block).map_err(|_| PrivateKeyError::Malformed)?;
-            return Self::from_sec1_der(document.as_bytes());
+            return read(document.as_bytes());
         }
         if pem_block(pem, "ENCRYPTED PRIVATE KEY").is_some() {
             return Err(PrivateKeyError::Encrypted);
         }
-        if pem_block(pem, "RSA PRIVATE KEY").is_some() {
-            return Err(PrivateKeyError::UnsupportedAlgorithm);
-        }
         Err(PrivateKeyError::NotPem)
+    }
+
+    /// Reads the DER of a key: PKCS#8, SEC1 or PKCS#1, told apart by what stands second in them.
+    pub fn from_der(der: &[u8]) -> Result<Self, PrivateKeyError> {
+        let (first, second) = first_two_tags(der).map_err(|_| PrivateKeyError::Malformed)?;
+        match (first, second) {
+            (Tag::Integer, Tag::Sequence) => Self::from_pkcs8_der(der),
+            (Tag::Integer, Tag::OctetString) => Self::from_sec1_der(der),
+            (Tag::Integer, Tag::Integer) => Self::from_pkcs1_der(der),
+            (Tag::Sequence, Tag::OctetString) => Err(PrivateKeyError::Encrypted),
+            _ => Err(PrivateKeyError::Malformed),
+        }
     }
 
     /// Reads the DER of a PKCS#8 `PrivateKeyInfo`.
     pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, PrivateKeyError> {
         let info = PrivateKeyInfoRef::from_der(der).map_err(|_| PrivateKeyError::Malformed)?;
+        if info.algorithm.oid == RSA_ENCRYPTION {
+            return Self::from_pkcs1_der(info.private_key.as_bytes());
+        }
         let curve =
             info.algorithm.parameters_oid().map_err(|_| PrivateKeyError::UnsupportedAlgorithm)?;
         match curve_algorithm(info.algorithm.oid, curve) {
@@ -118,10 +163,20 @@ impl PrivateKey {
             Some(KeyAlgorithm::EcdsaP384) => {
                 p384::ecdsa::SigningKey::from_pkcs8_der(der).map(Key::P384)
             }
-            None => return Err(PrivateKeyError::UnsupportedAlgorithm),
+            _ => return Err(PrivateKeyError::UnsupportedAlgorithm),
         }
         .map_err(|_| PrivateKeyError::Malformed)
         .and_then(Self::new)
+    }
+
+    #[cfg(feature = "rsa")]
+    fn from_pkcs1_der(der: &[u8]) -> Result<Self, PrivateKeyError> {
+        Self::new(Key::Rsa(Box::new(RsaKey::from_pkcs1_der(der)?)))
+    }
+
+    #[cfg(not(feature = "rsa"))]
+    fn from_pkcs1_der(_: &[u8]) -> Result<Self, PrivateKeyError> {
+        Err(PrivateKeyError::UnsupportedAlgorithm)
     }
 
     /// A SEC1 key names its curve or shows it by its length; each curve's parser refuses the other.
@@ -143,26 +198,31 @@ impl PrivateKey {
         match &self.key {
             Key::P256(key) => key.to_pkcs8_pem(LineEnding::LF),
             Key::P384(key) => key.to_pkcs8_pem(LineEnding::LF),
+            #[cfg(feature = "rsa")]
+            Key::Rsa(key) => key.encode().to_pkcs8_pem(LineEnding::LF),
         }
         .map_err(|_| PrivateKeyError::Malformed)
     }
 
     fn new(key: Key) -> Result<Self, PrivateKeyError> {
         let public_key = match &key {
-            Key::P256(key) => key.verifying_key().to_public_key_der(),
-            Key::P384(key) => key.verifying_key().to_public_key_der(),
+            Key::P256(key) => key.verifying_key().to_public_key_der().map(Document::into_vec),
+            Key::P384(key) => key.verifying_key().to_public_key_der().map(Document::into_vec),
+            #[cfg(feature = "rsa")]
+            Key::Rsa(key) => key.to_public_key_der(),
         }
-        .map_err(|_| PrivateKeyError::Malformed)?
-        .into_vec();
+        .map_err(|_| PrivateKeyError::Malformed)?;
         Ok(Self { key, public_key })
     }
 }
 
 impl Signer for PrivateKey {
     fn algorithm(&self) -> KeyAlgorithm {
-        match self.key {
+        match &self.key {
             Key::P256(_) => KeyAlgorithm::EcdsaP256,
             Key::P384(_) => KeyAlgorithm::EcdsaP384,
+            #[cfg(feature = "rsa")]
+            Key::Rsa(key) => key.algorithm(),
         }
     }
 
@@ -178,8 +238,21 @@ impl Signer for PrivateKey {
             Key::P384(key) => key
                 .try_sign(message)
                 .map(|signature: p384::ecdsa::DerSignature| signature.as_bytes().to_vec()),
+            #[cfg(feature = "rsa")]
+            Key::Rsa(key) => return key.sign(message),
         }
         .map_err(|_| SignError::Software)
+    }
+
+    fn sign_pss(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        match &self.key {
+            #[cfg(feature = "rsa")]
+            Key::Rsa(key) => key.sign_pss(message),
+            Key::P256(_) | Key::P384(_) => {
+                let _ = message;
+                Err(SignError::Unsupported)
+            }
+        }
     }
 }
 
@@ -187,6 +260,17 @@ impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PrivateKey({}, ..)", self.algorithm())
     }
+}
+
+/// What a SEQUENCE begins with.
+fn first_two_tags(der: &[u8]) -> der::Result<(Tag, Tag)> {
+    SliceReader::new(der)?.sequence(|sequence| {
+        let first = Tag::peek(sequence)?;
+        sequence.tlv_bytes()?;
+        let second = Tag::peek(sequence)?;
+        sequence.drain(sequence.remaining_len())?;
+        Ok((first, second))
+    })
 }
 
 /// The first PEM block with this label, its boundaries included.

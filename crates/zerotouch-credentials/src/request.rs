@@ -4,13 +4,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use base64ct::{Base64, Encoding};
-use der::asn1::{BitString, SetOfVec};
+use der::asn1::{Any, BitString, SetOfVec};
 use der::{Decode, Encode, Reader, SliceReader};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::request::{CertReq, CertReqInfo, Version};
 
 use crate::name;
-use crate::oid::{ECDSA_SHA256, ECDSA_SHA384};
 use crate::signer::{KeyAlgorithm, SignError, Signer};
 use crate::verify::{self, SignatureError};
 
@@ -87,13 +86,7 @@ impl CertificateRequest {
             .map_err(|_| RequestError::SignerMismatch)?;
         let request = CertReq {
             info,
-            algorithm: AlgorithmIdentifierOwned {
-                oid: match signer.algorithm() {
-                    KeyAlgorithm::EcdsaP256 => ECDSA_SHA256,
-                    KeyAlgorithm::EcdsaP384 => ECDSA_SHA384,
-                },
-                parameters: None,
-            },
+            algorithm: signature_algorithm(signer.algorithm()),
             signature: BitString::from_bytes(&signature).map_err(RequestError::Malformed)?,
         };
         Ok(Self {
@@ -150,7 +143,8 @@ impl CertificateRequest {
     }
 
     /// Checks that the requester holds the private key: the request's signature under its own
-    /// public key. ECDSA P-256 and P-384, each with SHA-256 or SHA-384.
+    /// public key. ECDSA on P-256 and P-384, each with SHA-256 or SHA-384; RSA of 2,048 to 4,096 bits
+    /// by PKCS #1 v1.5 with SHA-256, SHA-384 or SHA-512.
     pub fn verify(&self) -> Result<(), RequestError> {
         let request = CertReq::from_der(&self.der).map_err(RequestError::Malformed)?;
         let signature =
@@ -158,6 +152,15 @@ impl CertificateRequest {
         let signed = first_element(&self.der).map_err(RequestError::Malformed)?;
         verify::verify_with(&self.public_key, request.algorithm.oid, signed, signature)?;
         Ok(())
+    }
+}
+
+/// How a signer of this kind signs: of the two families, RSA's identifiers have a NULL for parameters
+/// and ECDSA's have none (RFC 4055 §5, RFC 5758 §3.2).
+fn signature_algorithm(key: KeyAlgorithm) -> AlgorithmIdentifierOwned {
+    AlgorithmIdentifierOwned {
+        oid: verify::signature_oid(key),
+        parameters: key.rsa_bits().map(|_| Any::null()),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Verifying ECDSA signatures of authorities and requesters, in one place.
+//! Verifying the signatures of authorities and requesters, in one place.
 //!
-//! The same four pairs of curve and hash serve rustls-webpki (chains) and PKCS#10 (requests).
+//! The same pairs of key and hash serve rustls-webpki (chains) and PKCS#10 (requests).
 
 use core::fmt;
 
@@ -13,33 +13,46 @@ use rustls_pki_types::{
 use sha2::{Digest, Sha256, Sha384};
 use spki::SubjectPublicKeyInfoRef;
 
-use crate::oid::{CURVE_P256, CURVE_P384, EC_PUBLIC_KEY, ECDSA_SHA256, ECDSA_SHA384};
+use crate::oid::{CURVE_P256, CURVE_P384, EC_PUBLIC_KEY, ECDSA_SHA256, ECDSA_SHA384, RSA_SHA256};
+#[cfg(feature = "rsa")]
+use crate::oid::{RSA_ENCRYPTION, RSA_SHA384, RSA_SHA512};
+#[cfg(feature = "rsa")]
+use crate::rsa_key;
 use crate::signer::KeyAlgorithm;
 
 /// Why a signature was not verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {
-    /// The key or the signature algorithm is none of ECDSA P-256/P-384 with SHA-256/SHA-384.
-    #[error("the key or signature algorithm is not supported (ECDSA P-256 and P-384 are)")]
+    /// The key or the signature algorithm is none of ECDSA on P-256 and P-384 with SHA-256 and
+    /// SHA-384, and (feature `rsa`) RSA of 2,048 to 4,096 bits with SHA-2.
+    #[error(
+        "the key or signature algorithm is not supported (ECDSA P-256 and P-384 are, and RSA of 2048 \
+         to 4096 bits where the feature `rsa` is on)"
+    )]
     UnsupportedAlgorithm,
     /// The signature was not made by this key over this message.
     #[error("the signature does not verify")]
     Invalid,
 }
 
-/// Verifies what a [`Signer`](crate::Signer) made: `signature` (DER) over `message` by the key whose
+/// Verifies what a [`Signer`](crate::Signer) made: `signature` over `message` by the key whose
 /// `SubjectPublicKeyInfo` is `public_key`, with the hash that belongs to its algorithm.
 pub fn verify_signature(
     public_key: &[u8],
     message: &[u8],
     signature: &[u8],
 ) -> Result<(), SignatureError> {
-    let algorithm = match key_algorithm(public_key)? {
+    verify_with(public_key, signature_oid(key_algorithm(public_key)?), message, signature)
+}
+
+/// How a [`Signer`](crate::Signer) with a key of this kind signs.
+pub(crate) const fn signature_oid(algorithm: KeyAlgorithm) -> ObjectIdentifier {
+    match algorithm {
         KeyAlgorithm::EcdsaP256 => ECDSA_SHA256,
         KeyAlgorithm::EcdsaP384 => ECDSA_SHA384,
-    };
-    verify_with(public_key, algorithm, message, signature)
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => RSA_SHA256,
+    }
 }
 
 /// As [`verify_signature`], with the signature algorithm that the signed structure names.
@@ -49,28 +62,35 @@ pub(crate) fn verify_with(
     message: &[u8],
     signature: &[u8],
 ) -> Result<(), SignatureError> {
-    let curve = key_algorithm(public_key)?;
-    let hash = match algorithm {
-        ECDSA_SHA256 => Hash::Sha256,
-        ECDSA_SHA384 => Hash::Sha384,
+    let (key, bits) = key(public_key).ok_or(SignatureError::UnsupportedAlgorithm)?;
+    let hash = match (key, algorithm) {
+        (Key::P256 | Key::P384, ECDSA_SHA256) => Hash::Sha256,
+        (Key::P256 | Key::P384, ECDSA_SHA384) => Hash::Sha384,
+        #[cfg(feature = "rsa")]
+        (Key::Rsa, RSA_SHA256) => Hash::Sha256,
+        #[cfg(feature = "rsa")]
+        (Key::Rsa, RSA_SHA384) => Hash::Sha384,
+        #[cfg(feature = "rsa")]
+        (Key::Rsa, RSA_SHA512) => Hash::Sha512,
         _ => return Err(SignatureError::UnsupportedAlgorithm),
     };
-    let point = SubjectPublicKeyInfoRef::from_der(public_key)
-        .ok()
-        .and_then(|spki| spki.subject_public_key.as_bytes())
-        .ok_or(SignatureError::UnsupportedAlgorithm)?;
-    Ecdsa { curve, hash }
-        .verify_signature(point, message, signature)
+    Algorithm { key, hash }
+        .verify_signature(bits, message, signature)
         .map_err(|_| SignatureError::Invalid)
 }
 
-/// The algorithm of a `SubjectPublicKeyInfo`; named curves only.
+/// The algorithm of a `SubjectPublicKeyInfo`: named curves, and RSA of the lengths that are signed
+/// with here.
 pub(crate) fn key_algorithm(public_key: &[u8]) -> Result<KeyAlgorithm, SignatureError> {
-    let spki = SubjectPublicKeyInfoRef::from_der(public_key)
-        .map_err(|_| SignatureError::UnsupportedAlgorithm)?;
-    let curve =
-        spki.algorithm.parameters_oid().map_err(|_| SignatureError::UnsupportedAlgorithm)?;
-    curve_algorithm(spki.algorithm.oid, curve).ok_or(SignatureError::UnsupportedAlgorithm)
+    match key(public_key) {
+        Some((Key::P256, _)) => Ok(KeyAlgorithm::EcdsaP256),
+        Some((Key::P384, _)) => Ok(KeyAlgorithm::EcdsaP384),
+        #[cfg(feature = "rsa")]
+        Some((Key::Rsa, bits)) => rsa_key::accepted_bits(bits)
+            .and_then(KeyAlgorithm::rsa)
+            .ok_or(SignatureError::UnsupportedAlgorithm),
+        None => Err(SignatureError::UnsupportedAlgorithm),
+    }
 }
 
 /// The algorithm that an `AlgorithmIdentifier` with a named curve stands for.
@@ -85,84 +105,127 @@ pub(crate) fn curve_algorithm(
     }
 }
 
-#[derive(Clone, Copy)]
-enum Hash {
+/// What verifies with the key, and the bits of the key without their wrapping.
+fn key(public_key: &[u8]) -> Option<(Key, &[u8])> {
+    let spki = SubjectPublicKeyInfoRef::from_der(public_key).ok()?;
+    let bits = spki.subject_public_key.as_bytes()?;
+    #[cfg(feature = "rsa")]
+    if spki.algorithm.oid == RSA_ENCRYPTION {
+        return rsa_key::accepted_bits(bits).map(|_| (Key::Rsa, bits));
+    }
+    match curve_algorithm(spki.algorithm.oid, spki.algorithm.parameters_oid().ok()?)? {
+        KeyAlgorithm::EcdsaP256 => Some((Key::P256, bits)),
+        KeyAlgorithm::EcdsaP384 => Some((Key::P384, bits)),
+        _ => None,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hash {
     Sha256,
     Sha384,
+    #[cfg(feature = "rsa")]
+    Sha512,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Key {
+    P256,
+    P384,
+    #[cfg(feature = "rsa")]
+    Rsa,
 }
 
 #[derive(Clone, Copy)]
-struct Ecdsa {
-    curve: KeyAlgorithm,
+struct Algorithm {
+    key: Key,
     hash: Hash,
 }
 
 /// What rustls-webpki may verify with. Anything else is refused as unsupported: SHA-1, DSA, small
-/// curves and RSA among it. (Authorities of Azure Device Registry are ECC only.)
+/// curves and small moduli among it.
 pub(crate) static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
-    &Ecdsa { curve: KeyAlgorithm::EcdsaP384, hash: Hash::Sha384 },
-    &Ecdsa { curve: KeyAlgorithm::EcdsaP256, hash: Hash::Sha256 },
-    &Ecdsa { curve: KeyAlgorithm::EcdsaP384, hash: Hash::Sha256 },
-    &Ecdsa { curve: KeyAlgorithm::EcdsaP256, hash: Hash::Sha384 },
+    &Algorithm { key: Key::P384, hash: Hash::Sha384 },
+    &Algorithm { key: Key::P256, hash: Hash::Sha256 },
+    &Algorithm { key: Key::P384, hash: Hash::Sha256 },
+    &Algorithm { key: Key::P256, hash: Hash::Sha384 },
+    #[cfg(feature = "rsa")]
+    &Algorithm { key: Key::Rsa, hash: Hash::Sha256 },
+    #[cfg(feature = "rsa")]
+    &Algorithm { key: Key::Rsa, hash: Hash::Sha384 },
+    #[cfg(feature = "rsa")]
+    &Algorithm { key: Key::Rsa, hash: Hash::Sha512 },
 ];
 
-impl fmt::Debug for Ecdsa {
+impl fmt::Debug for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hash = match self.hash {
-            Hash::Sha256 => "SHA-256",
-            Hash::Sha384 => "SHA-384",
-        };
-        write!(f, "{} with {hash}", self.curve)
+        write!(f, "{:?} with {:?}", self.key, self.hash)
     }
 }
 
-impl SignatureVerificationAlgorithm for Ecdsa {
+impl SignatureVerificationAlgorithm for Algorithm {
     fn verify_signature(
         &self,
         public_key: &[u8],
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
-        match self.hash {
-            Hash::Sha256 => {
-                verify_prehash(self.curve, public_key, &Sha256::digest(message), signature)
+        match (self.key, self.hash) {
+            #[cfg(feature = "rsa")]
+            (Key::Rsa, hash) => rsa_key::verify(public_key, hash, message, signature),
+            (Key::P256, Hash::Sha256) => {
+                verify_p256(public_key, &Sha256::digest(message), signature)
             }
-            Hash::Sha384 => {
-                verify_prehash(self.curve, public_key, &Sha384::digest(message), signature)
+            (Key::P256, Hash::Sha384) => {
+                verify_p256(public_key, &Sha384::digest(message), signature)
             }
+            (Key::P384, Hash::Sha256) => {
+                verify_p384(public_key, &Sha256::digest(message), signature)
+            }
+            (Key::P384, Hash::Sha384) => {
+                verify_p384(public_key, &Sha384::digest(message), signature)
+            }
+            #[cfg(feature = "rsa")]
+            (Key::P256 | Key::P384, Hash::Sha512) => None,
         }
         .ok_or(InvalidSignature)
     }
 
     fn public_key_alg_id(&self) -> AlgorithmIdentifier {
-        match self.curve {
-            KeyAlgorithm::EcdsaP256 => alg_id::ECDSA_P256,
-            KeyAlgorithm::EcdsaP384 => alg_id::ECDSA_P384,
+        match self.key {
+            Key::P256 => alg_id::ECDSA_P256,
+            Key::P384 => alg_id::ECDSA_P384,
+            #[cfg(feature = "rsa")]
+            Key::Rsa => alg_id::RSA_ENCRYPTION,
         }
     }
 
     fn signature_alg_id(&self) -> AlgorithmIdentifier {
-        match self.hash {
-            Hash::Sha256 => alg_id::ECDSA_SHA256,
-            Hash::Sha384 => alg_id::ECDSA_SHA384,
+        match (self.key, self.hash) {
+            #[cfg(feature = "rsa")]
+            (Key::Rsa, Hash::Sha256) => alg_id::RSA_PKCS1_SHA256,
+            #[cfg(feature = "rsa")]
+            (Key::Rsa, Hash::Sha384) => alg_id::RSA_PKCS1_SHA384,
+            #[cfg(feature = "rsa")]
+            (Key::Rsa, Hash::Sha512) => alg_id::RSA_PKCS1_SHA512,
+            (_, Hash::Sha256) => alg_id::ECDSA_SHA256,
+            (_, Hash::Sha384) => alg_id::ECDSA_SHA384,
+            #[cfg(feature = "rsa")]
+            (_, Hash::Sha512) => alg_id::ECDSA_SHA512,
         }
     }
 }
 
-fn verify_prehash(
-    curve: KeyAlgorithm,
-    point: &[u8],
-    digest: &[u8],
-    signature: &[u8],
-) -> Option<()> {
-    match curve {
-        KeyAlgorithm::EcdsaP256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(point)
-            .ok()?
-            .verify_prehash(digest, &p256::ecdsa::DerSignature::from_bytes(signature).ok()?)
-            .ok(),
-        KeyAlgorithm::EcdsaP384 => p384::ecdsa::VerifyingKey::from_sec1_bytes(point)
-            .ok()?
-            .verify_prehash(digest, &p384::ecdsa::DerSignature::from_bytes(signature).ok()?)
-            .ok(),
-    }
+fn verify_p256(point: &[u8], digest: &[u8], signature: &[u8]) -> Option<()> {
+    p256::ecdsa::VerifyingKey::from_sec1_bytes(point)
+        .ok()?
+        .verify_prehash(digest, &p256::ecdsa::DerSignature::from_bytes(signature).ok()?)
+        .ok()
+}
+
+fn verify_p384(point: &[u8], digest: &[u8], signature: &[u8]) -> Option<()> {
+    p384::ecdsa::VerifyingKey::from_sec1_bytes(point)
+        .ok()?
+        .verify_prehash(digest, &p384::ecdsa::DerSignature::from_bytes(signature).ok()?)
+        .ok()
 }

@@ -13,13 +13,15 @@ mod support;
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{SeedableRng, TryCryptoRng, TryRng};
 use proptest::prelude::*;
-use support::{DEVICE, Key, base64, openssl};
+use support::{DEVICE, Key, base64, no_openssl, openssl};
 use zerotouch_credentials::{
     CertificateRequest, KeyAlgorithm, PrivateKey, PrivateKeyError, RandomnessError, RequestError,
     SignError, SignatureError, Signer, verify_signature,
 };
 
-const KINDS: [KeyAlgorithm; 2] = [KeyAlgorithm::EcdsaP256, KeyAlgorithm::EcdsaP384];
+const CURVES: [KeyAlgorithm; 2] = [KeyAlgorithm::EcdsaP256, KeyAlgorithm::EcdsaP384];
+const KINDS: [KeyAlgorithm; 3] =
+    [KeyAlgorithm::EcdsaP256, KeyAlgorithm::EcdsaP384, KeyAlgorithm::Rsa2048];
 
 fn request_of(kind: KeyAlgorithm) -> CertificateRequest {
     CertificateRequest::new(&Key::of(kind, 3).key, DEVICE).unwrap()
@@ -27,10 +29,15 @@ fn request_of(kind: KeyAlgorithm) -> CertificateRequest {
 
 #[test]
 fn c01_openssl_verifies_every_kind_of_request() {
+    if no_openssl() {
+        return;
+    }
     let directory = tempfile::tempdir().unwrap();
-    for (kind, curve, hash) in [
-        (KeyAlgorithm::EcdsaP256, "prime256v1", "ecdsa-with-SHA256"),
-        (KeyAlgorithm::EcdsaP384, "secp384r1", "ecdsa-with-SHA384"),
+    for (kind, key, hash) in [
+        (KeyAlgorithm::EcdsaP256, "ASN1 OID: prime256v1", "ecdsa-with-SHA256"),
+        (KeyAlgorithm::EcdsaP384, "ASN1 OID: secp384r1", "ecdsa-with-SHA384"),
+        (KeyAlgorithm::Rsa2048, "Public-Key: (2048 bit)", "sha256WithRSAEncryption"),
+        (KeyAlgorithm::Rsa3072, "Public-Key: (3072 bit)", "sha256WithRSAEncryption"),
     ] {
         let file = directory.path().join("request.der");
         std::fs::write(&file, request_of(kind).as_der()).unwrap();
@@ -39,7 +46,7 @@ fn c01_openssl_verifies_every_kind_of_request() {
         assert!(told.contains("verify OK"), "{told}");
         assert!(told.contains("Version: 1 (0x0)"), "{told}");
         assert!(told.contains("Subject: CN = press-7\n"), "{told}");
-        assert!(told.contains(&format!("ASN1 OID: {curve}")), "{told}");
+        assert!(told.contains(key), "{told}");
         assert!(told.contains(&format!("Signature Algorithm: {hash}")), "{told}");
         // The set of attributes is there and empty: [0] of no length.
         assert!(told.contains("Attributes:\n            (none)"), "{told}");
@@ -50,6 +57,9 @@ fn c01_openssl_verifies_every_kind_of_request() {
 
 #[test]
 fn c01_requests_made_by_openssl_are_read() {
+    if no_openssl() {
+        return;
+    }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     for (curve, hash, kind) in [
@@ -69,13 +79,28 @@ fn c01_requests_made_by_openssl_are_read() {
         assert_eq!(request.key_algorithm(), Ok(kind));
         request.verify().unwrap();
     }
-    openssl(path, "req -new -newkey rsa:2048 -nodes -keyout k -subj /CN=x -outform DER -out r.der");
-    let rsa = CertificateRequest::from_der(&std::fs::read(path.join("r.der")).unwrap()).unwrap();
-    assert_eq!(rsa.key_algorithm(), Err(SignatureError::UnsupportedAlgorithm));
-    assert!(matches!(
-        rsa.verify(),
-        Err(RequestError::Signature(SignatureError::UnsupportedAlgorithm))
-    ));
+    for (bits, kind) in [(2048, KeyAlgorithm::Rsa2048), (3072, KeyAlgorithm::Rsa3072)] {
+        openssl(path, &format!("genrsa -out key.pem {bits}"));
+        for hash in ["sha256", "sha384", "sha512"] {
+            let subject = "-subj /CN=press-7 -outform DER -out r.der";
+            openssl(path, &format!("req -new -key key.pem -{hash} {subject}"));
+            let der = std::fs::read(path.join("r.der")).unwrap();
+            let request = CertificateRequest::from_der(&der).unwrap();
+            assert_eq!(request.key_algorithm(), Ok(kind));
+            request.verify().unwrap();
+        }
+    }
+    for (key, hash) in [("rsa:1024", "sha256"), ("rsa:2048", "sha1"), ("ed25519", "sha256")] {
+        let new = format!("req -new -newkey {key} -{hash} -nodes -keyout k -subj /CN=x");
+        openssl(path, &format!("{new} -outform DER -out r.der"));
+        let der = std::fs::read(path.join("r.der")).unwrap();
+        let refused = CertificateRequest::from_der(&der).unwrap().verify();
+        let unsupported = SignatureError::UnsupportedAlgorithm;
+        assert!(
+            matches!(refused, Err(RequestError::Signature(error)) if error == unsupported),
+            "{key} {hash}: {refused:?}"
+        );
+    }
 }
 
 proptest! {
@@ -189,17 +214,21 @@ fn c10_errors_and_debug_show_no_key() {
 // Keys come from openssl in two forms, and ours go back into it.
 #[test]
 fn keys_are_exchanged_with_openssl() {
+    if no_openssl() {
+        return;
+    }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
-    for (curve, kind) in KINDS.iter().zip(["prime256v1", "secp384r1"]).map(|(k, c)| (c, *k)) {
+    for (curve, kind) in CURVES.iter().zip(["prime256v1", "secp384r1"]).map(|(k, c)| (c, *k)) {
         // With the parameters block that `ecparam` writes before the key.
         openssl(path, &format!("ecparam -genkey -name {curve} -out sec1.pem"));
         openssl(path, "pkcs8 -topk8 -nocrypt -in sec1.pem -out pkcs8.pem");
         openssl(path, "pkey -in sec1.pem -pubout -outform DER -out public.der");
         let public = std::fs::read(path.join("public.der")).unwrap();
-        for file in ["sec1.pem", "pkcs8.pem"] {
-            let pem = std::fs::read_to_string(path.join(file)).unwrap();
-            let key = PrivateKey::from_pem(&pem).unwrap();
+        openssl(path, "ec -in sec1.pem -outform DER -out sec1.der");
+        openssl(path, "pkcs8 -topk8 -nocrypt -in sec1.pem -outform DER -out pkcs8.der");
+        for file in ["sec1.pem", "pkcs8.pem", "sec1.der", "pkcs8.der"] {
+            let key = PrivateKey::from_bytes(&std::fs::read(path.join(file)).unwrap()).unwrap();
             assert_eq!((key.algorithm(), key.public_key()), (kind, &*public), "{file}");
         }
         let ours = Key::of(kind, 3).key;
@@ -209,8 +238,65 @@ fn keys_are_exchanged_with_openssl() {
     }
 }
 
+// The forms in which factories and other tools hand over RSA keys; and ours go back.
+#[test]
+fn rsa_keys_are_exchanged_with_openssl() {
+    if no_openssl() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    for (bits, kind) in [
+        (2048, KeyAlgorithm::Rsa2048),
+        (3072, KeyAlgorithm::Rsa3072),
+        (4096, KeyAlgorithm::Rsa4096),
+    ] {
+        openssl(path, &format!("genrsa -traditional -out pkcs1.pem {bits}"));
+        openssl(path, "pkcs8 -topk8 -nocrypt -in pkcs1.pem -out pkcs8.pem");
+        openssl(path, "rsa -traditional -in pkcs1.pem -outform DER -out pkcs1.der");
+        openssl(path, "pkcs8 -topk8 -nocrypt -in pkcs1.pem -outform DER -out pkcs8.der");
+        openssl(path, "pkey -in pkcs1.pem -pubout -outform DER -out public.der");
+        let public = std::fs::read(path.join("public.der")).unwrap();
+        for file in ["pkcs1.pem", "pkcs8.pem", "pkcs1.der", "pkcs8.der"] {
+            let key = PrivateKey::from_bytes(&std::fs::read(path.join(file)).unwrap()).unwrap();
+            assert_eq!((key.algorithm(), key.public_key()), (kind, &*public), "{file}");
+            std::fs::write(path.join("ours.pem"), &*key.to_pkcs8_pem().unwrap()).unwrap();
+            openssl(path, "pkey -in ours.pem -check -noout");
+            openssl(path, "pkey -in ours.pem -pubout -outform DER -out again.der");
+            assert_eq!(std::fs::read(path.join("again.der")).unwrap(), public, "{file}");
+        }
+    }
+}
+
+// The signature of TLS 1.3, judged by somebody else. ECDSA keys have none of that kind.
+#[test]
+fn openssl_verifies_pss() {
+    if no_openssl() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let key = Key::of(KeyAlgorithm::Rsa2048, 3).key;
+    std::fs::write(path.join("key.pem"), &*key.to_pkcs8_pem().unwrap()).unwrap();
+    openssl(path, "pkey -in key.pem -pubout -out public.pem");
+    std::fs::write(path.join("message"), "message").unwrap();
+    std::fs::write(path.join("signature"), key.sign_pss(b"message").unwrap()).unwrap();
+    let padding =
+        "-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:32 -sigopt rsa_mgf1_md:sha256";
+    let verify = "dgst -sha256 -verify public.pem -signature signature";
+    let told = openssl(path, &format!("{verify} {padding} message"));
+    assert!(told.contains("Verified OK"), "{told}");
+    assert_ne!(key.sign_pss(b"message").unwrap(), key.sign_pss(b"massage").unwrap());
+    for curve in CURVES {
+        assert!(matches!(Key::of(curve, 3).key.sign_pss(b"m"), Err(SignError::Unsupported)));
+    }
+}
+
 #[test]
 fn keys_that_are_none_of_ours_say_so() {
+    if no_openssl() {
+        return;
+    }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     openssl(path, "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out rsa.pem");
@@ -220,13 +306,18 @@ fn keys_that_are_none_of_ours_say_so() {
     openssl(path, "pkcs8 -topk8 -nocrypt -in p521.pem -out p521-8.pem");
     openssl(path, "ecparam -genkey -noout -name prime256v1 -out ec.pem");
     openssl(path, "pkcs8 -topk8 -passout pass:x -in ec.pem -out locked.pem");
-    let read = |file: &str| {
-        PrivateKey::from_pem(&std::fs::read_to_string(path.join(file)).unwrap()).unwrap_err()
-    };
+    openssl(path, "pkcs8 -topk8 -passout pass:x -in ec.pem -outform DER -out locked.der");
+    openssl(path, "rsa -aes128 -traditional -passout pass:x -in rsa.pem -out locked1.pem");
+    openssl(path, "ec -in ec.pem -pubout -outform DER -out public.der");
+    let read =
+        |file: &str| PrivateKey::from_bytes(&std::fs::read(path.join(file)).unwrap()).unwrap_err();
     for file in ["rsa.pem", "rsa1.pem", "ed.pem", "p521.pem", "p521-8.pem"] {
         assert_eq!(read(file), PrivateKeyError::UnsupportedAlgorithm, "{file}");
     }
-    assert_eq!(read("locked.pem"), PrivateKeyError::Encrypted);
+    for file in ["locked.pem", "locked.der", "locked1.pem"] {
+        assert_eq!(read(file), PrivateKeyError::Encrypted, "{file}");
+    }
+    assert_eq!(read("public.der"), PrivateKeyError::Malformed);
     for (text, error) in [
         ("", PrivateKeyError::NotPem),
         ("-----BEGIN PRIVATE KEY-----\n", PrivateKeyError::NotPem),
@@ -235,7 +326,7 @@ fn keys_that_are_none_of_ours_say_so() {
             PrivateKeyError::Malformed,
         ),
     ] {
-        assert_eq!(PrivateKey::from_pem(text).unwrap_err(), error, "{text}");
+        assert_eq!(PrivateKey::from_bytes(text.as_bytes()).unwrap_err(), error, "{text}");
     }
 }
 

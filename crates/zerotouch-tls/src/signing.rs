@@ -19,10 +19,8 @@ struct HandshakeSigner {
 
 impl SigningKey for IdentityKey {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn TlsSigner>> {
-        let scheme = scheme(self.0.algorithm())?;
-        offered.contains(&scheme).then(|| {
-            Box::new(HandshakeSigner { signer: Arc::clone(&self.0), scheme }) as Box<dyn TlsSigner>
-        })
+        let scheme = *schemes(self.0.algorithm()).iter().find(|scheme| offered.contains(scheme))?;
+        Some(Box::new(HandshakeSigner { signer: Arc::clone(&self.0), scheme }))
     }
 
     fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
@@ -30,13 +28,21 @@ impl SigningKey for IdentityKey {
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {
-        SignatureAlgorithm::ECDSA
+        if self.0.algorithm().rsa_bits().is_some() {
+            SignatureAlgorithm::RSA
+        } else {
+            SignatureAlgorithm::ECDSA
+        }
     }
 }
 
 impl TlsSigner for HandshakeSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        self.signer.sign(message).map_err(|error| rustls::Error::Other(OtherError(Arc::new(error))))
+        match self.scheme {
+            SignatureScheme::RSA_PSS_SHA256 => self.signer.sign_pss(message),
+            _ => self.signer.sign(message),
+        }
+        .map_err(|error| rustls::Error::Other(OtherError(Arc::new(error))))
     }
 
     fn scheme(&self) -> SignatureScheme {
@@ -44,12 +50,18 @@ impl TlsSigner for HandshakeSigner {
     }
 }
 
-/// The scheme whose hash is the one the signer applies. `None` for kinds of key that came after
-/// this code: rustls then presents no certificate, and the server says so.
-const fn scheme(algorithm: KeyAlgorithm) -> Option<SignatureScheme> {
+/// The schemes whose hash is the one the signer applies, the best first. None for kinds of key that
+/// came after this code: rustls then presents no certificate, and the server says so.
+///
+/// Of the two that RSA has, TLS 1.3 offers PSS alone. In TLS 1.2 the older is preferred: there are
+/// tokens and TPMs that cannot do PSS, or only with a salt that TLS refuses.
+const fn schemes(algorithm: KeyAlgorithm) -> &'static [SignatureScheme] {
     match algorithm {
-        KeyAlgorithm::EcdsaP256 => Some(SignatureScheme::ECDSA_NISTP256_SHA256),
-        KeyAlgorithm::EcdsaP384 => Some(SignatureScheme::ECDSA_NISTP384_SHA384),
-        _ => None,
+        KeyAlgorithm::EcdsaP256 => &[SignatureScheme::ECDSA_NISTP256_SHA256],
+        KeyAlgorithm::EcdsaP384 => &[SignatureScheme::ECDSA_NISTP384_SHA384],
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
+            &[SignatureScheme::RSA_PKCS1_SHA256, SignatureScheme::RSA_PSS_SHA256]
+        }
+        _ => &[],
     }
 }
