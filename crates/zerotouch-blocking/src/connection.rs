@@ -6,13 +6,13 @@ use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
-use rustls::{ClientConnection, StreamOwned};
+use rustls::ClientConnection;
 use zerotouch_device::{ConnectionId, Dial, TransportFailure};
 use zerotouch_driver::{TlsDialler, transport_failure};
 
 use crate::driver::Input;
 
-/// How long one address, and one step of the TLS handshake, may take.
+/// How long one address may take, and how long the TLS handshake.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the peer may leave a full socket unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,17 +74,14 @@ fn connect(
     Err(failed(&last))
 }
 
-fn handshake(tls: ClientConnection, tcp: TcpStream) -> io::Result<(ClientConnection, TcpStream)> {
+fn handshake(
+    mut tls: ClientConnection,
+    mut tcp: TcpStream,
+) -> io::Result<(ClientConnection, TcpStream)> {
     // MQTT's packets are small and each is waited for.
     tcp.set_nodelay(true)?;
-    tcp.set_read_timeout(Some(STEP_TIMEOUT))?;
+    zerotouch_tls::handshake(&mut tls, &mut tcp, STEP_TIMEOUT)?;
     tcp.set_write_timeout(Some(WRITE_TIMEOUT))?;
-    let mut stream = StreamOwned::new(tls, tcp);
-    while stream.conn.is_handshaking() {
-        stream.conn.complete_io(&mut stream.sock)?;
-    }
-    let (tls, tcp) = stream.into_parts();
-    tcp.set_read_timeout(None)?;
     Ok((tls, tcp))
 }
 

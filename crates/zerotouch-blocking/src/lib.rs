@@ -44,6 +44,7 @@ pub enum StartError {
 pub struct Builder {
     config: Config,
     roots: Roots,
+    resumption: bool,
 }
 
 impl Builder {
@@ -54,12 +55,19 @@ impl Builder {
         self
     }
 
+    /// Whether reconnections may resume the TLS session; default true.
+    #[must_use]
+    pub fn tls_resumption(mut self, resumption: bool) -> Self {
+        self.resumption = resumption;
+        self
+    }
+
     /// Starts the device on a thread of its own, with the identity in `store`.
     pub fn spawn(
         self,
         mut store: impl Store + Send + 'static,
     ) -> Result<(Device, Receiver<Event>), StartError> {
-        let tls = TlsDialler::new(&self.roots)?;
+        let tls = TlsDialler::new(&self.roots)?.resumption(self.resumption);
         let rng = device_rng()?;
         let engine = zerotouch_device::Device::new(self.config, store.load()?, rng);
         let (inputs, inbox) = mpsc::sync_channel(INPUTS);
@@ -81,7 +89,7 @@ pub struct Device {
 impl Device {
     /// Begins to describe a device.
     pub fn builder(config: Config) -> Builder {
-        Builder { config, roots: Roots::Platform }
+        Builder { config, roots: Roots::Platform, resumption: true }
     }
 
     /// Sends telemetry and waits until the hub has acknowledged it.

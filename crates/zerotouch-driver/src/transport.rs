@@ -20,6 +20,12 @@ impl TlsDialler {
         Ok(Self(TlsClient::new(roots)?))
     }
 
+    /// Whether reconnections may resume the TLS session; they may by default.
+    #[must_use]
+    pub fn resumption(self, resumption: bool) -> Self {
+        Self(self.0.resumption(resumption))
+    }
+
     /// The configuration that presents the dial's identity, and the name the server must prove.
     pub fn prepare(
         &self,

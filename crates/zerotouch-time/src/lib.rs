@@ -156,10 +156,35 @@ impl Sub<Duration> for UnixTime {
     }
 }
 
+/// As RFC 3339 writes it, `2026-06-01T00:00:00Z`; what no four digits of a year can say, as seconds.
 impl fmt::Display for UnixTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} s since 1970", self.0)
+        const DAY: i64 = 24 * 60 * 60;
+        let (days, secs) = (self.0.div_euclid(DAY), self.0.rem_euclid(DAY));
+        let (year, month, day) = civil(days);
+        if !(0..=9999).contains(&year) {
+            return write!(f, "{} s since 1970", self.0);
+        }
+        let (hour, minute, second) = (secs / 3600, secs / 60 % 60, secs % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
+}
+
+/// Year, month and day of the `days`th day after 1970-01-01 in the Gregorian calendar. Years are
+/// counted from March, so that the leap day is their last; 400 of them are one era.
+const fn civil(days: i64) -> (i64, i64, i64) {
+    const ERA: i64 = 400 * 365 + 97;
+    // 1970-01-01 is 719,468 days after 0000-03-01.
+    let days = days + 719_468;
+    let day_of_era = days.rem_euclid(ERA);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + days.div_euclid(ERA) * 400 + (month <= 2) as i64;
+    (year, month, day)
 }
 
 /// Both clocks, read together.
@@ -173,7 +198,30 @@ pub struct Now {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
+    use std::string::ToString;
+
+    // People read these in messages and compare them with what other tools print.
+    #[test]
+    fn shows_dates() {
+        for (secs, shown) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_780_272_000, "2026-06-01T00:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (253_402_300_799, "9999-12-31T23:59:59Z"),
+            (-62_167_219_200, "0000-01-01T00:00:00Z"),
+            (253_402_300_800, "253402300800 s since 1970"),
+            (i64::MAX, "9223372036854775807 s since 1970"),
+            (i64::MIN, "-9223372036854775808 s since 1970"),
+        ] {
+            assert_eq!(UnixTime::from_secs(secs).to_string(), shown, "{secs}");
+        }
+    }
 
     // A service may name any delay; the arithmetic behind a deadline must not wrap into the past.
     #[test]

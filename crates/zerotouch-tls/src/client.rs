@@ -1,6 +1,6 @@
 //! The client's side of every connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -12,8 +12,16 @@ use zerotouch_credentials::{CertificateChain, Signer};
 use crate::roots::{Roots, RootsError};
 use crate::signing::IdentityKey;
 
+/// How many configurations are kept: that of the factory's credential, and that of the certificate in
+/// use.
+const KEPT: usize = 2;
+
 /// Makes rustls configurations that differ in the identity they present and share all else: the
-/// provider, and the roots, which are read and parsed once.
+/// provider, and the roots, which are read and parsed once. A certificate is swapped by asking for the
+/// next one; connections that stand are not touched.
+///
+/// An identity that is asked for again gets the configuration it had, and with it the tickets its
+/// sessions left: so a reconnection resumes, and never as somebody else.
 ///
 /// Every configuration speaks TLS 1.2 and 1.3, checks the server's chain and name, sends SNI and
 /// offers no ALPN protocol. There is no way to switch a check off.
@@ -22,6 +30,28 @@ pub struct TlsClient {
     provider: Arc<CryptoProvider>,
     roots: Arc<RootCertStore>,
     resumption: bool,
+    /// The most recent last.
+    kept: Arc<Mutex<Vec<Kept>>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    identity: Option<(Arc<dyn Signer>, CertificateChain)>,
+    config: Arc<ClientConfig>,
+}
+
+impl Kept {
+    /// The same certificates, and the very same signer: one that was opened anew, after its token
+    /// came back, is another.
+    fn is_of(&self, identity: Option<&(Arc<dyn Signer>, &CertificateChain)>) -> bool {
+        match (&self.identity, identity) {
+            (None, None) => true,
+            (Some((signer, chain)), Some((other, theirs))) => {
+                Arc::ptr_eq(signer, other) && chain == *theirs
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Why there is no configuration.
@@ -56,20 +86,45 @@ impl TlsClient {
         provider: Arc<CryptoProvider>,
         roots: &Roots,
     ) -> Result<Self, TlsConfigError> {
-        Ok(Self { provider, roots: Arc::new(roots.load()?), resumption: true })
+        let roots = Arc::new(roots.load()?);
+        Ok(Self { provider, roots, resumption: true, kept: Arc::default() })
     }
 
-    /// Whether reconnections may resume the session (tickets, kept in memory by the configuration).
-    /// They may by default.
+    /// Whether reconnections may resume the session, by tickets that are kept in memory. They may by
+    /// default. A resumed session saves the device a signature and the certificates' bytes; a service
+    /// that wants to see the certificate each time refuses it by itself.
     #[must_use]
-    pub const fn resumption(mut self, resumption: bool) -> Self {
+    pub fn resumption(mut self, resumption: bool) -> Self {
         self.resumption = resumption;
+        self.kept = Arc::default();
         self
     }
 
     /// A configuration that presents `identity` if the server asks for one: the leaf and its
     /// intermediates, without the root. `None` presents nothing.
     pub fn config(
+        &self,
+        identity: Option<(Arc<dyn Signer>, &CertificateChain)>,
+    ) -> Result<Arc<ClientConfig>, TlsConfigError> {
+        // A panic elsewhere leaves a list that is whole.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = match kept.iter().position(|entry| entry.is_of(identity.as_ref())) {
+            Some(at) => kept.remove(at),
+            None => {
+                let config = self.build(identity.clone())?;
+                let identity = identity.map(|(signer, chain)| (signer, chain.clone()));
+                Kept { identity, config }
+            }
+        };
+        let config = Arc::clone(&entry.config);
+        if kept.len() == KEPT {
+            kept.remove(0);
+        }
+        kept.push(entry);
+        Ok(config)
+    }
+
+    fn build(
         &self,
         identity: Option<(Arc<dyn Signer>, &CertificateChain)>,
     ) -> Result<Arc<ClientConfig>, TlsConfigError> {

@@ -5,7 +5,9 @@ use std::io;
 use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use rustls_pki_types::UnixTime as PkiTime;
 use zerotouch_credentials::SignError;
+use zerotouch_time::UnixTime;
 
 /// Why a TLS connection failed. The text says what happened and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,21 +32,27 @@ pub enum TlsFailure {
     },
     /// The server's certificate is over, by our clock.
     #[error(
-        "the server's certificate expired{}; check this machine's clock first, then the service",
-        Ago(*.ago, "ago")
+        "the server's certificate expired{}; check this machine's clock first{}, then the service",
+        Ago(*.ago, "ago"),
+        Says(*.clock)
     )]
     ServerCertificateExpired {
         /// How long ago by our clock, if known.
         ago: Option<Duration>,
+        /// What our clock said, if known.
+        clock: Option<UnixTime>,
     },
     /// The server's certificate has not begun, by our clock.
     #[error(
-        "the server's certificate begins only{}; this machine's clock is probably behind: set it",
-        Ago(*.ahead, "from now")
+        "the server's certificate begins only{}; this machine's clock is probably behind{}: set it",
+        Ago(*.ahead, "from now"),
+        Says(*.clock)
     )]
     ServerCertificateNotYetValid {
         /// How far ahead by our clock, if known.
         ahead: Option<Duration>,
+        /// What our clock said, if known.
+        clock: Option<UnixTime>,
     },
     /// The server's certificate is bad in another way.
     #[error("the server's certificate is not acceptable: {reason}")]
@@ -73,6 +81,13 @@ pub enum TlsFailure {
     Incompatible {
         /// What rustls says about it.
         reason: String,
+    },
+    /// The server took too long over the handshake. (Network failures before it, such as a connection
+    /// that is not answered, are not TLS's.)
+    #[error("the server did not finish the TLS handshake within {limit:?}")]
+    HandshakeTimeout {
+        /// How long it had.
+        limit: Duration,
     },
     /// What answers does not speak TLS: another service on the port, or a captive portal.
     #[error(
@@ -175,8 +190,8 @@ pub fn classify(error: &Error) -> TlsFailure {
     }
 }
 
-/// Finds rustls's error inside an I/O error, where streams over rustls put it, and classifies it.
-/// `None` if the failure is one of the network and not of TLS.
+/// Finds rustls's error inside an I/O error, where streams over rustls put it, and classifies it; what
+/// is a [`TlsFailure`] already stays one. `None` if the failure is one of the network and not of TLS.
 ///
 /// A server that refuses a client certificate under TLS 1.3 sends its alert after our handshake is
 /// done and then closes. A write may fail on the closed socket (broken pipe, reset) before the alert
@@ -186,6 +201,9 @@ pub fn classify_io(error: &io::Error) -> Option<TlsFailure> {
     loop {
         if let Some(tls) = inner.downcast_ref::<Error>() {
             return Some(classify(tls));
+        }
+        if let Some(failure) = inner.downcast_ref::<TlsFailure>() {
+            return Some(failure.clone());
         }
         // Layers above TLS (WebSocket) wrap the I/O error once more.
         inner = inner.downcast_ref::<io::Error>()?.get_ref()?;
@@ -202,21 +220,32 @@ fn received(alert: AlertDescription) -> TlsFailure {
 }
 
 fn server_certificate(error: &CertificateError) -> TlsFailure {
-    let between = |later: rustls_pki_types::UnixTime, earlier: rustls_pki_types::UnixTime| {
+    let between = |later: PkiTime, earlier: PkiTime| {
         Duration::from_secs(later.as_secs().saturating_sub(earlier.as_secs()))
     };
+    let clock = |time: PkiTime| i64::try_from(time.as_secs()).ok().map(UnixTime::from_secs);
     match error {
         // A bad signature is what a root of the right name and the wrong key leads to.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             TlsFailure::ServerUntrusted
         }
-        CertificateError::Expired => TlsFailure::ServerCertificateExpired { ago: None },
-        CertificateError::ExpiredContext { time, not_after } => {
-            TlsFailure::ServerCertificateExpired { ago: Some(between(*time, *not_after)) }
+        CertificateError::Expired => {
+            TlsFailure::ServerCertificateExpired { ago: None, clock: None }
         }
-        CertificateError::NotValidYet => TlsFailure::ServerCertificateNotYetValid { ahead: None },
+        CertificateError::ExpiredContext { time, not_after } => {
+            TlsFailure::ServerCertificateExpired {
+                ago: Some(between(*time, *not_after)),
+                clock: clock(*time),
+            }
+        }
+        CertificateError::NotValidYet => {
+            TlsFailure::ServerCertificateNotYetValid { ahead: None, clock: None }
+        }
         CertificateError::NotValidYetContext { time, not_before } => {
-            TlsFailure::ServerCertificateNotYetValid { ahead: Some(between(*not_before, *time)) }
+            TlsFailure::ServerCertificateNotYetValid {
+                ahead: Some(between(*not_before, *time)),
+                clock: clock(*time),
+            }
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
             TlsFailure::WrongHostName {
@@ -264,5 +293,17 @@ impl fmt::Display for Ago {
             secs => (secs / 86_400, "days"),
         };
         write!(f, " {count} {unit} {}", self.1)
+    }
+}
+
+/// " (it says 1970-01-01T00:01:40Z)".
+struct Says(Option<UnixTime>);
+
+impl fmt::Display for Says {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => write!(f, " (it says {time})"),
+            None => Ok(()),
+        }
     }
 }

@@ -10,6 +10,10 @@ use rustls_pki_types::pem::PemObject;
 pub enum Roots {
     /// The operating system's. (`SSL_CERT_FILE` and `SSL_CERT_DIR` override them, as everywhere.)
     Platform,
+    /// Those that this release carries: Mozilla's set, whatever the machine has. Among them are the
+    /// three that the vendor asks devices to trust: DigiCert Global Root G2 and G3, and Microsoft RSA
+    /// Root Certificate Authority 2017. They age with the release.
+    Bundled,
     /// The `CERTIFICATE` blocks of a PEM text, and no others.
     Pem(Vec<u8>),
 }
@@ -50,6 +54,7 @@ impl Roots {
     pub(crate) fn load(&self) -> Result<RootCertStore, RootsError> {
         match self {
             Self::Platform => platform(),
+            Self::Bundled => Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }),
             Self::Pem(text) => pem(text),
         }
     }

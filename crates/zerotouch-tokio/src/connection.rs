@@ -10,9 +10,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use zerotouch_device::{ConnectionId, Dial, TransportFailure};
 use zerotouch_driver::{TlsDialler, transport_failure};
+use zerotouch_tls::handshake_timed_out;
 
 /// How long a peer that broke a write may take to say why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) enum Connection {
     None,
@@ -128,5 +131,9 @@ async fn connect(tls: &TlsDialler, dial: &Dial) -> Result<TlsStream<TcpStream>, 
         .map_err(|error| transport_failure(&error))?;
     // MQTT's packets are small and each is waited for.
     tcp.set_nodelay(true).map_err(|error| transport_failure(&error))?;
-    TlsConnector::from(config).connect(name, tcp).await.map_err(|error| transport_failure(&error))
+    let handshake = TlsConnector::from(config).connect(name, tcp);
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+        .await
+        .unwrap_or_else(|_| Err(handshake_timed_out(HANDSHAKE_TIMEOUT)))
+        .map_err(|error| transport_failure(&error))
 }

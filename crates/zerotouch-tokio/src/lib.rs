@@ -38,6 +38,7 @@ pub enum StartError {
 pub struct Builder {
     config: Config,
     roots: Roots,
+    resumption: bool,
 }
 
 impl Builder {
@@ -45,6 +46,13 @@ impl Builder {
     #[must_use]
     pub fn roots(mut self, roots: Roots) -> Self {
         self.roots = roots;
+        self
+    }
+
+    /// Whether reconnections may resume the TLS session; default true.
+    #[must_use]
+    pub fn tls_resumption(mut self, resumption: bool) -> Self {
+        self.resumption = resumption;
         self
     }
 
@@ -58,7 +66,7 @@ impl Builder {
         self,
         mut store: impl Store + Send + 'static,
     ) -> Result<(Device, broadcast::Receiver<Event>), StartError> {
-        let tls = TlsDialler::new(&self.roots)?;
+        let tls = TlsDialler::new(&self.roots)?.resumption(self.resumption);
         let rng = device_rng()?;
         let engine = zerotouch_device::Device::new(self.config, store.load()?, rng);
         let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -79,7 +87,7 @@ pub struct Device {
 impl Device {
     /// Begins to describe a device.
     pub fn builder(config: Config) -> Builder {
-        Builder { config, roots: Roots::Platform }
+        Builder { config, roots: Roots::Platform, resumption: true }
     }
 
     /// Events from now on.

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng;
@@ -12,38 +13,47 @@ use rcgen::{
     KeyIdMethod, KeyUsagePurpose, PublicKeyData, SignatureAlgorithm, SigningKey,
 };
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use time::OffsetDateTime;
 use zerotouch_credentials::{Certificate, CertificateChain, KeyAlgorithm, PrivateKey, Signer};
+use zerotouch_tls::handshake;
 
 /// One of our keys, signing for rcgen.
 pub struct Key {
     pub key: Arc<PrivateKey>,
-    point: Vec<u8>,
+    bits: Vec<u8>,
 }
 
 impl Key {
     pub fn new(algorithm: KeyAlgorithm, seed: u64) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let key = PrivateKey::generate(algorithm, &mut rng).unwrap();
-        let point_len = if algorithm == KeyAlgorithm::EcdsaP256 { 65 } else { 97 };
         let spki = key.public_key();
-        let point = spki[spki.len() - point_len..].to_vec();
-        Self { key: Arc::new(key), point }
+        // What stands before the bits of the key.
+        let wrapping = match algorithm {
+            KeyAlgorithm::EcdsaP256 => spki.len() - 65,
+            KeyAlgorithm::EcdsaP384 => spki.len() - 97,
+            _ => 24,
+        };
+        let bits = spki[wrapping..].to_vec();
+        Self { key: Arc::new(key), bits }
     }
 }
 
 impl PublicKeyData for &Key {
     fn der_bytes(&self) -> &[u8] {
-        &self.point
+        &self.bits
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
         match self.key.algorithm() {
             KeyAlgorithm::EcdsaP256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-            _ => &rcgen::PKCS_ECDSA_P384_SHA384,
+            KeyAlgorithm::EcdsaP384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+            _ => &rcgen::PKCS_RSA_SHA256,
         }
     }
 }
@@ -125,9 +135,11 @@ pub struct ServerPlan<'a> {
     pub version: &'static rustls::SupportedProtocolVersion,
     /// Whose device certificates it demands, if it does.
     pub demands: Option<&'a Authority>,
+    /// How many connections it takes, one after the other.
+    pub connections: usize,
 }
 
-/// A server that answers one connection with "hello" and reports the client's certificates.
+/// A server that answers each connection with "hello" and reports the last client's certificates.
 pub struct Server {
     pub address: SocketAddr,
     thread: JoinHandle<io::Result<Vec<CertificateDer<'static>>>>,
@@ -164,13 +176,26 @@ impl Server {
         let config = Arc::new(builder.with_single_cert(vec![leaf], key).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        Self { address, thread: thread::spawn(move || serve(&listener, config)) }
+        let connections = plan.connections;
+        Self { address, thread: thread::spawn(move || serve_all(&listener, &config, connections)) }
     }
 
     /// The certificates the client presented; an error if the handshake failed.
     pub fn finish(self) -> io::Result<Vec<CertificateDer<'static>>> {
         self.thread.join().unwrap()
     }
+}
+
+fn serve_all(
+    listener: &TcpListener,
+    config: &Arc<ServerConfig>,
+    connections: usize,
+) -> io::Result<Vec<CertificateDer<'static>>> {
+    let mut last = Vec::new();
+    for _ in 0..connections {
+        last = serve(listener, Arc::clone(config))?;
+    }
+    Ok(last)
 }
 
 fn serve(
@@ -199,10 +224,21 @@ fn serve(
 
 /// Dials as a driver does, and reads what the server says.
 pub fn greet(address: SocketAddr, name: &str, config: Arc<ClientConfig>) -> io::Result<String> {
-    let name = ServerName::try_from(name.to_string()).unwrap();
-    let connection = rustls::ClientConnection::new(config, name).map_err(io::Error::other)?;
-    let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(address)?);
+    let mut stream = connect(address, name, config)?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
     Ok(said)
+}
+
+/// Dials up to the end of our side's handshake.
+pub fn connect(
+    address: SocketAddr,
+    name: &str,
+    config: Arc<ClientConfig>,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let name = ServerName::try_from(name.to_string()).unwrap();
+    let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+    let mut socket = TcpStream::connect(address)?;
+    handshake(&mut connection, &mut socket, Duration::from_secs(60))?;
+    Ok(StreamOwned::new(connection, socket))
 }
