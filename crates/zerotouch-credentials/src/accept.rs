@@ -38,6 +38,9 @@ pub struct ChainPolicy<'a> {
     pub current: Option<&'a Certificate>,
     /// A time that has certainly passed, such as that of the build: a clock before it is wrong.
     pub clock_floor: Option<UnixTime>,
+    /// Whether an element may be PEM text instead, with one certificate or several. One page of the
+    /// service's documentation shows that; no service is known to send it.
+    pub allow_pem: bool,
 }
 
 impl<'a> ChainPolicy<'a> {
@@ -54,6 +57,7 @@ impl<'a> ChainPolicy<'a> {
             anchor: None,
             current: None,
             clock_floor: None,
+            allow_pem: false,
         }
     }
 }
@@ -136,7 +140,7 @@ impl CertificateChain {
         policy: &ChainPolicy<'_>,
     ) -> Result<Accepted, ChainError> {
         let mut notes = Vec::new();
-        let received = decode::decode(certificates)?;
+        let received = decode::decode(certificates, policy.allow_pem)?;
         let (leaf, others) = take_leaf(without_copies(&received, &mut notes), policy)?;
         check_name(&leaf, policy.common_name)?;
         check_use(&leaf, policy, &mut notes)?;
@@ -197,7 +201,7 @@ fn take_leaf(
 
 /// The leaf must bear the expected name, once, byte for byte in whatever string type. Another case
 /// is another name: the hub compares likewise.
-fn check_name(leaf: &Certificate, expected: &str) -> Result<(), ChainError> {
+pub(crate) fn check_name(leaf: &Certificate, expected: &str) -> Result<(), ChainError> {
     if leaf.common_name() == Some(expected) && !expected.contains('\0') {
         return Ok(());
     }
@@ -207,7 +211,7 @@ fn check_name(leaf: &Certificate, expected: &str) -> Result<(), ChainError> {
     })
 }
 
-fn check_use(
+pub(crate) fn check_use(
     leaf: &Certificate,
     policy: &ChainPolicy<'_>,
     notes: &mut Vec<ChainNote>,
@@ -238,7 +242,10 @@ fn check_use(
     Ok(())
 }
 
-fn check_dates(certificate: &Certificate, policy: &ChainPolicy<'_>) -> Result<(), ChainError> {
+pub(crate) fn check_dates(
+    certificate: &Certificate,
+    policy: &ChainPolicy<'_>,
+) -> Result<(), ChainError> {
     let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
     let subject = || certificate.subject();
     if not_after <= not_before {

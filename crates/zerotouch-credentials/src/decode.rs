@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use base64ct::{Base64, Encoding};
 
 use crate::certificate::Certificate;
+use crate::chain::{CertificateChain, PemError};
 use crate::chain_error::{Base64Fault, ChainError};
 
 /// The most certificates an answer may hold. The service is known to send three.
@@ -14,21 +15,43 @@ const MAX_CERTIFICATE_LEN: usize = 8 * 1024;
 /// What follows from the two: a whole chain fits a message of the service (96 KiB) as base64.
 const _: () = assert!(MAX_CERTIFICATES * MAX_CERTIFICATE_LEN <= 64 * 1024);
 
+/// What [`MAX_CERTIFICATES`] of [`MAX_CERTIFICATE_LEN`] come to in PEM, with line breaks and armour.
+const MAX_PEM_LEN: usize = 96 * 1024;
+
 /// Decodes every element. Number and sizes are checked before anything is decoded.
 pub(crate) fn decode(
     elements: impl IntoIterator<Item = impl AsRef<str>>,
+    allow_pem: bool,
 ) -> Result<Vec<Certificate>, ChainError> {
     let mut texts = Vec::new();
     for (index, element) in elements.into_iter().enumerate() {
         if index == MAX_CERTIFICATES {
             return Err(ChainError::TooManyCertificates { limit: MAX_CERTIFICATES });
         }
-        if decoded_len(element.as_ref()) > MAX_CERTIFICATE_LEN {
+        let text = element.as_ref();
+        let too_large = if allow_pem && is_pem(text) {
+            text.len() > MAX_PEM_LEN
+        } else {
+            decoded_len(text) > MAX_CERTIFICATE_LEN
+        };
+        if too_large {
             return Err(ChainError::CertificateTooLarge { index, limit: MAX_CERTIFICATE_LEN });
         }
         texts.push(element);
     }
-    texts.iter().enumerate().map(|(index, text)| decode_one(index, text.as_ref())).collect()
+    let mut certificates = Vec::new();
+    for (index, text) in texts.iter().map(AsRef::as_ref).enumerate() {
+        if allow_pem && is_pem(text) {
+            decode_pem(index, text, &mut certificates)?;
+        } else {
+            certificates.push(decode_one(index, text)?);
+        }
+    }
+    Ok(certificates)
+}
+
+fn is_pem(text: &str) -> bool {
+    text.contains("-----BEGIN")
 }
 
 /// The length that `text` decodes to, if it is base64.
@@ -37,8 +60,26 @@ fn decoded_len(text: &str) -> usize {
     (text.len() / 4 * 3).saturating_sub(padding)
 }
 
+/// The bounds hold for what comes out of the text as well.
+fn decode_pem(index: usize, text: &str, into: &mut Vec<Certificate>) -> Result<(), ChainError> {
+    let chain = CertificateChain::from_pem(text).map_err(|error| match error {
+        PemError::Certificate { reason, .. } => ChainError::NotACertificate { index, reason },
+        PemError::Armour { .. } | PemError::NoCertificate => {
+            ChainError::NotBase64 { index, reason: Base64Fault::Malformed }
+        }
+    })?;
+    if chain.iter().any(|certificate| certificate.as_der().len() > MAX_CERTIFICATE_LEN) {
+        return Err(ChainError::CertificateTooLarge { index, limit: MAX_CERTIFICATE_LEN });
+    }
+    into.extend(chain.iter().cloned());
+    if into.len() > MAX_CERTIFICATES {
+        return Err(ChainError::TooManyCertificates { limit: MAX_CERTIFICATES });
+    }
+    Ok(())
+}
+
 fn decode_one(index: usize, text: &str) -> Result<Certificate, ChainError> {
-    if text.contains("-----BEGIN") {
+    if is_pem(text) {
         return Err(ChainError::PemArmour { index });
     }
     let der = Base64::decode_vec(text)

@@ -10,6 +10,7 @@
 //! | [`CertificateRequest`] | PKCS#10, made by a device or read by an authority |
 //! | [`Certificate`], [`CertificateChain`] | what an authority issued |
 //! | [`CertificateChain::accept`], [`ChainPolicy`] | what makes an issued chain ours |
+//! | [`CertificateChain::lint`], [`Finding`] | what is wrong with a chain from the factory |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ mod chain_error;
 mod decode;
 mod key;
 mod linkage;
+mod lint;
 mod name;
 mod oid;
 mod private_key;
@@ -40,6 +42,7 @@ pub use crate::certificate::{Certificate, CertificateError, Thumbprint, Thumbpri
 pub use crate::chain::{CertificateChain, PemError};
 pub use crate::chain_error::{Base64Fault, ChainError, PathFault};
 pub use crate::key::{KeyError, SymmetricKey};
+pub use crate::lint::Finding;
 pub use crate::private_key::{PrivateKey, PrivateKeyError};
 pub use crate::random::RandomnessError;
 pub use crate::request::{CertificateRequest, MAX_COMMON_NAME_CHARS, RequestError};

@@ -289,9 +289,31 @@ fn x14_what_is_not_base64() {
 fn x15_pem_where_der_belongs() {
     let chain = Chain::new();
     let pem = CertificateChain::accept(chain.answer(), &chain.policy()).unwrap().to_pem();
-    let refused = examine(&[pem], &chain.policy()).unwrap_err();
+    let refused = examine(std::slice::from_ref(&pem), &chain.policy()).unwrap_err();
     assert_eq!(refused, ChainError::PemArmour { index: 0 });
     assert!(refused.to_string().contains("PEM armour found"));
+
+    // Allowed, it may be one text, one for each certificate, or mixed with base64.
+    let lenient = ChainPolicy { allow_pem: true, ..chain.policy() };
+    let block = |der: &[u8]| {
+        CertificateChain::new(vec![Certificate::from_der(der).unwrap()]).unwrap().to_pem()
+    };
+    let (leaf, issuing) = (block(&chain.leaf), block(&chain.issuing.der));
+    let mixed = [issuing.clone(), chain.answer()[2].clone(), leaf.clone()];
+    assert_eq!(examine(std::slice::from_ref(&pem), &lenient), Ok(vec![]));
+    assert_eq!(examine(&[leaf.clone(), issuing], &lenient), Ok(vec![]));
+    assert_eq!(examine(&mixed, &lenient), Ok(vec![ChainNote::Reordered]));
+    assert_eq!(examine(&chain.answer(), &lenient), Ok(vec![]));
+    // Within the same bounds, and with the same care.
+    let many = Err(ChainError::TooManyCertificates { limit: 8 });
+    assert_eq!(examine(&[leaf.repeat(9)], &lenient), many);
+    assert_eq!(examine(&[leaf.repeat(5), leaf.repeat(4)], &lenient), many);
+    let large = Err(ChainError::CertificateTooLarge { index: 1, limit: 8192 });
+    assert_eq!(examine(&[leaf.clone(), leaf.repeat(100_000)], &lenient), large);
+    let broken = leaf.replacen("MII", "M!I", 1);
+    let not_base64 = ChainError::NotBase64 { index: 0, reason: Base64Fault::Malformed };
+    assert_eq!(examine(&[broken], &lenient), Err(not_base64.clone()));
+    assert_eq!(examine(&["-----BEGIN nothing".into()], &lenient), Err(not_base64));
 }
 
 #[test]

@@ -108,13 +108,13 @@ impl TlsClient {
     ) -> Result<Arc<ClientConfig>, TlsConfigError> {
         // A panic elsewhere leaves a list that is whole.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = match kept.iter().position(|entry| entry.is_of(identity.as_ref())) {
-            Some(at) => kept.remove(at),
-            None => {
-                let config = self.build(identity.clone())?;
-                let identity = identity.map(|(signer, chain)| (signer, chain.clone()));
-                Kept { identity, config }
-            }
+        let known = kept.iter().position(|entry| entry.is_of(identity.as_ref()));
+        let entry = if let Some(at) = known {
+            kept.remove(at)
+        } else {
+            let config = self.build(identity.clone())?;
+            let identity = identity.map(|(signer, chain)| (signer, chain.clone()));
+            Kept { identity, config }
         };
         let config = Arc::clone(&entry.config);
         if kept.len() == KEPT {

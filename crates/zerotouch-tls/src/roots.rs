@@ -11,8 +11,8 @@ pub enum Roots {
     /// The operating system's. (`SSL_CERT_FILE` and `SSL_CERT_DIR` override them, as everywhere.)
     Platform,
     /// Those that this release carries: Mozilla's set, whatever the machine has. Among them are the
-    /// three that the vendor asks devices to trust: DigiCert Global Root G2 and G3, and Microsoft RSA
-    /// Root Certificate Authority 2017. They age with the release.
+    /// three that the vendor asks devices to trust: `DigiCert` Global Root G2 and G3, and Microsoft
+    /// RSA Root Certificate Authority 2017. They age with the release.
     Bundled,
     /// The `CERTIFICATE` blocks of a PEM text, and no others.
     Pem(Vec<u8>),
