@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zerotouch_credentials::KeyAlgorithm;
 use zerotouch_mqtt_codec::{TopicError, TopicFilter};
+use zerotouch_pkcs11::KeyReference;
 
 use crate::secret::SecretReference;
 
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Run DPS, the Device Registry's certificate authority and IoT Hub on this machine, for tests
     Emulator(Emulator),
+    /// Make keys and certificates to try X.509 attestation with, and check those you have
+    Pki(Pki),
 }
 
 /// How results are written.
@@ -42,19 +45,25 @@ pub(crate) enum Output {
 
 /// The algorithm of the device's key pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Curve {
+pub(crate) enum Algorithm {
     /// ECDSA on P-384, accepted by every credential policy
     #[default]
     P384,
     /// ECDSA on P-256
     P256,
+    /// RSA with 2,048 bits
+    Rsa2048,
+    /// RSA with 3,072 bits
+    Rsa3072,
 }
 
-impl From<Curve> for KeyAlgorithm {
-    fn from(curve: Curve) -> Self {
+impl From<Algorithm> for KeyAlgorithm {
+    fn from(curve: Algorithm) -> Self {
         match curve {
-            Curve::P384 => Self::EcdsaP384,
-            Curve::P256 => Self::EcdsaP256,
+            Algorithm::P384 => Self::EcdsaP384,
+            Algorithm::P256 => Self::EcdsaP256,
+            Algorithm::Rsa2048 => Self::Rsa2048,
+            Algorithm::Rsa3072 => Self::Rsa3072,
         }
     }
 }
@@ -87,7 +96,7 @@ pub(crate) struct Demo {
     pub state_dir: Option<PathBuf>,
     /// The algorithm of the key pair
     #[arg(long, value_enum, default_value_t)]
-    pub key_algorithm: Curve,
+    pub key_algorithm: Algorithm,
     /// How many telemetry messages to send
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub messages: u32,
@@ -125,4 +134,145 @@ pub(crate) struct Emulator {
 
 fn topic_filter(text: &str) -> Result<Box<str>, TopicError> {
     TopicFilter::new(text).map(|filter| filter.as_str().into())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pki {
+    #[command(subcommand)]
+    pub command: PkiCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PkiCommand {
+    /// Make a root: a key and a certificate signed by itself
+    Root(Root),
+    /// Make an authority below another, which issues to devices
+    Intermediate(Intermediate),
+    /// Make a device's certificate, its registration id for a name
+    Device(DeviceCertificate),
+    /// Make the certificate that answers a verification code: proof that you hold an authority's key
+    Verification(Verification),
+    /// Look for what is wrong with a device's key and certificate, before the service does
+    Check(Check),
+}
+
+impl PkiCommand {
+    pub(crate) fn output(&self) -> Output {
+        match self {
+            Self::Root(root) => root.made.output,
+            Self::Intermediate(intermediate) => intermediate.made.output,
+            Self::Device(device) => device.made.output,
+            Self::Verification(verification) => verification.made.output,
+            Self::Check(check) => check.output,
+        }
+    }
+}
+
+/// What is made, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Made {
+    /// Write PATH.cert.pem and PATH.key.pem [default: root, intermediate, the registration id, or
+    /// verification, in this directory]
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// For how many days it is valid [default: 90 for authorities, 30 for devices, 7 for the answer to a
+    /// code; no longer than the issuer]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub days: Option<u32>,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub force: bool,
+    /// How to write the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// The key that is certified.
+#[derive(Debug, Args)]
+pub(crate) struct NewKey {
+    /// The algorithm of the new key
+    #[arg(long, value_enum, default_value_t)]
+    pub key_algorithm: Algorithm,
+    /// Use this key instead of a new one: a file, or a pkcs11: URI
+    #[arg(long, value_name = "REFERENCE", conflicts_with = "key_algorithm")]
+    pub key: Option<KeyReference>,
+}
+
+/// Who signs.
+#[derive(Debug, Args)]
+pub(crate) struct Issuer {
+    /// The issuer: its certificate is PATH.cert.pem (what follows in the file is sent along), its key
+    /// PATH.key.pem
+    #[arg(long, value_name = "PATH", default_value = "root")]
+    pub issuer: PathBuf,
+    /// The issuer's key, if it is elsewhere: a file, or a pkcs11: URI
+    #[arg(long, value_name = "REFERENCE")]
+    pub issuer_key: Option<KeyReference>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Root {
+    /// Its common name
+    #[arg(long, default_value = "zerotouch test root - NOT FOR PRODUCTION")]
+    pub name: String,
+    #[command(flatten)]
+    pub new_key: NewKey,
+    #[command(flatten)]
+    pub made: Made,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Intermediate {
+    /// Its common name
+    #[arg(long, default_value = "zerotouch test intermediate - NOT FOR PRODUCTION")]
+    pub name: String,
+    #[command(flatten)]
+    pub issuer: Issuer,
+    #[command(flatten)]
+    pub new_key: NewKey,
+    #[command(flatten)]
+    pub made: Made,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceCertificate {
+    /// The name under which the device registers, 64 characters at most
+    #[arg(long)]
+    pub registration_id: String,
+    #[command(flatten)]
+    pub issuer: Issuer,
+    #[command(flatten)]
+    pub new_key: NewKey,
+    #[command(flatten)]
+    pub made: Made,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verification {
+    /// The code that the portal or the CLI shows for the uploaded certificate
+    #[arg(long)]
+    pub code: String,
+    #[command(flatten)]
+    pub issuer: Issuer,
+    #[command(flatten)]
+    pub made: Made,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The device's certificate and, after it, those of its issuers
+    #[arg(long, value_name = "PATH")]
+    pub cert: PathBuf,
+    /// Its key: a file, or a pkcs11: URI
+    #[arg(long, value_name = "REFERENCE")]
+    pub key: KeyReference,
+    /// The name under which the device registers
+    #[arg(long)]
+    pub registration_id: String,
+    /// The certificate that is verified at the provisioning service
+    #[arg(long, value_name = "PATH")]
+    pub anchor: Option<PathBuf>,
+    /// How to write the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }

@@ -4,11 +4,15 @@ use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+use zerotouch_credentials::{MAX_COMMON_NAME_CHARS, PrivateKeyError};
 use zerotouch_device::{Failure, Scope, TransportFailureKind};
 use zerotouch_dps::{IdError, RegistrationError};
+use zerotouch_driver::SetupError;
+use zerotouch_emulator::pki::PkiError;
 use zerotouch_emulator::server::StartError as EmulatorError;
 use zerotouch_mqtt_codec::ConnectRefusal;
 use zerotouch_mqtt_session::CloseReason;
+use zerotouch_pkcs11::KeyReferenceError;
 use zerotouch_store::StoreError;
 use zerotouch_tokio::{RenewError, SendError, StartError};
 
@@ -42,6 +46,30 @@ pub(crate) enum CliError {
     TemporaryDirectory(io::Error),
     #[error("cannot write {path}: {source}")]
     Write { path: PathBuf, source: io::Error },
+    #[error("{path} is there already")]
+    Exists { path: PathBuf },
+    #[error("cannot read the certificate {path}: {reason}")]
+    Certificate { path: PathBuf, reason: String },
+    #[error(transparent)]
+    KeyReference(#[from] KeyReferenceError),
+    #[error("cannot issue with {path}: {source}")]
+    Issuer { path: PathBuf, source: PkiError },
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error("the key was not made: {0}")]
+    Key(#[from] PrivateKeyError),
+    #[error(transparent)]
+    Randomness(SetupError),
+    #[error("this machine's clock is not set")]
+    ClockUnset,
+    #[error(
+        "the {what} has {found} characters; a certificate's name takes {MAX_COMMON_NAME_CHARS} at most"
+    )]
+    NameTooLong { what: &'static str, found: usize },
+    #[error("that is no verification code: letters and digits, and nothing else")]
+    VerificationCode,
+    #[error("the device would be refused, for {errors} reason{}", if *.errors == 1 { "" } else { "s" })]
+    Unfit { errors: usize },
     #[error(transparent)]
     Emulator(#[from] EmulatorError),
     #[error("the emulator has no enrolment group {0}")]
@@ -80,16 +108,27 @@ impl CliError {
             | Self::Secret { .. }
             | Self::Id(_)
             | Self::CaFile { .. }
+            | Self::Exists { .. }
+            | Self::Certificate { .. }
+            | Self::KeyReference(_)
+            | Self::Issuer { .. }
+            | Self::Pki(_)
+            | Self::NameTooLong { .. }
+            | Self::VerificationCode
             | Self::Start(_) => exit::USAGE,
             Self::Attempt { failure, .. } | Self::Renewal(RenewError::RolledBack(failure)) => {
                 failure_code(failure)
             }
-            Self::Renewal(_) => exit::CERTIFICATE,
+            Self::Renewal(_) | Self::Unfit { .. } => exit::CERTIFICATE,
             Self::Telemetry(_) | Self::Unconfirmed { .. } => exit::NETWORK,
             Self::Interrupted => exit::INTERRUPTED,
-            Self::Runtime(_) | Self::Emulator(_) | Self::NoGroup(_) | Self::Stopped => {
-                exit::ACTION_NEEDED
-            }
+            Self::Runtime(_)
+            | Self::Emulator(_)
+            | Self::NoGroup(_)
+            | Self::Key(_)
+            | Self::Randomness(_)
+            | Self::ClockUnset
+            | Self::Stopped => exit::ACTION_NEEDED,
         }
     }
 
@@ -116,6 +155,27 @@ impl CliError {
             }
             Self::Secret { .. } => {
                 "give the key as base64 text of 16 to 64 bytes in a file, a variable or on standard input"
+            }
+            Self::Exists { .. } => "choose another place with --out, or replace it with --force",
+            Self::Write { .. } => "choose another place, or make this one writable",
+            Self::Certificate { .. } => "give a PEM file that begins with the certificate meant",
+            Self::KeyReference(KeyReferenceError::Token(_)) => {
+                "check the pkcs11: URI against what pkcs11-tool --list-objects shows"
+            }
+            Self::KeyReference(_) => {
+                "give a private key in a file (PEM or DER of PKCS#8, SEC1 or PKCS#1) or a pkcs11: URI"
+            }
+            Self::Issuer { .. } => {
+                "give the issuer with --issuer PATH: its certificate is PATH.cert.pem, its key PATH.key.pem"
+            }
+            Self::Pki(PkiError::OutlivesIssuer { .. }) => {
+                "ask for fewer --days, or for none: then it ends with its issuer at the latest"
+            }
+            Self::ClockUnset => "set this machine's clock: certificates begin now",
+            Self::NameTooLong { .. } => "choose a shorter name",
+            Self::VerificationCode => {
+                "copy the code from the page of the uploaded certificate, or from \
+                 az iot dps certificate generate-verification-code"
             }
             Self::CaFile { .. } => "give a PEM file with the service's root certificates",
             Self::Emulator(EmulatorError::AddressInUse { .. }) => {

@@ -5,6 +5,8 @@ mod demo;
 mod emulator;
 mod failure;
 mod journey;
+mod output_file;
+mod pki;
 mod secret;
 mod timeline;
 
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
                 match arguments.command {
                     Command::Demo(demo) => demo::run(demo).await,
                     Command::Emulator(emulator) => emulator::run(emulator).await,
+                    Command::Pki(pki) => pki::run(&pki),
                 }
             })
         });

@@ -75,17 +75,7 @@ impl Timeline {
         });
         match outcome {
             Ok(totals) => document["totals"] = totals.clone(),
-            Err(error) => {
-                let (service_code, tracking_id) = error.service();
-                document["error"] = json!({
-                    "code": error.code(),
-                    "exitCode": error.exit_code(),
-                    "message": error.to_string(),
-                    "remedy": error.remedy(),
-                    "serviceErrorCode": service_code,
-                    "trackingId": tracking_id,
-                });
-            }
+            Err(error) => document["error"] = error_json(error),
         }
         write_line(&format!("{document:#}"));
     }
@@ -95,6 +85,19 @@ impl Timeline {
             write_line(line);
         }
     }
+}
+
+/// Why a command failed, in the shape that every document has.
+pub(crate) fn error_json(error: &CliError) -> Value {
+    let (service_code, tracking_id) = error.service();
+    json!({
+        "code": error.code(),
+        "exitCode": error.exit_code(),
+        "message": error.to_string(),
+        "remedy": error.remedy(),
+        "serviceErrorCode": service_code,
+        "trackingId": tracking_id,
+    })
 }
 
 /// A reader that went away early is no reason to fail, or to panic.

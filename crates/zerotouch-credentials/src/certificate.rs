@@ -107,6 +107,12 @@ impl Certificate {
         &self.public_key
     }
 
+    /// Whether the certificate is an authority's: its basic constraints say so, and its key usage does
+    /// not forbid it to sign certificates.
+    pub fn is_authority(&self) -> bool {
+        self.is_ca() && self.may_sign_certificates()
+    }
+
     /// The subject, as RFC 4514 writes names.
     pub fn subject(&self) -> String {
         self.subject_name().to_string()

@@ -43,8 +43,6 @@ use zerotouch_mqtt_session::{CloseReason, ServerConfig, ServerConnection, Server
 use zerotouch_time::{Instant, Now, UnixTime};
 
 pub use self::authority::AuthorityError;
-#[cfg(feature = "server")]
-pub(crate) use self::authority::CertificationAuthority;
 use self::clock::Clock;
 use self::connection::Connection;
 use self::effects::{At, Effects, Timer};

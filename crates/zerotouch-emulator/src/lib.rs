@@ -5,6 +5,7 @@
 pub mod cloud;
 mod event_log;
 mod pem;
+pub mod pki;
 #[cfg(feature = "server")]
 pub mod server;
 

@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod reference;
 mod signer;
 mod token;
 mod uri;
 
+pub use crate::reference::{KeyReference, KeyReferenceError};
 pub use crate::signer::{Pkcs11Error, Pkcs11Signer};
 pub use crate::uri::{KeyUri, KeyUriError};

@@ -63,8 +63,7 @@ pub(crate) fn find_private_key(
     session: &Session,
     uri: &KeyUri,
 ) -> Result<ObjectHandle, Pkcs11Error> {
-    let mut template =
-        vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(KeyType::EC)];
+    let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY)];
     template.extend(uri.object.as_ref().map(|label| Attribute::Label(label.clone().into_bytes())));
     template.extend(uri.id.clone().map(Attribute::Id));
     match session.find_objects(&template)?.as_slice() {
@@ -73,40 +72,55 @@ pub(crate) fn find_private_key(
     }
 }
 
-/// The curve of `private` and the point of its public half, as the token encodes them.
+/// A public key as the token encodes it.
+pub(crate) enum PublicKey {
+    Ec { curve: Vec<u8>, point: Vec<u8> },
+    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+}
+
+/// The public half of `private`.
 ///
-/// Private keys do not have the point; it is on the public key object of the same `CKA_ID`, which
-/// PKCS#11 §4.8 has for this purpose.
+/// Not all of it is on the private key object; the rest is on the public key object of the same
+/// `CKA_ID`, which PKCS#11 §4.8 has for this purpose.
 pub(crate) fn read_public_key(
     session: &Session,
     private: ObjectHandle,
-) -> Result<(Vec<u8>, Vec<u8>), Pkcs11Error> {
-    let read = session.get_attributes(
-        private,
-        &[AttributeType::EcParams, AttributeType::Id, AttributeType::AlwaysAuthenticate],
-    )?;
-    let mut curve = None;
-    let mut id = Vec::new();
-    for attribute in read {
+) -> Result<PublicKey, Pkcs11Error> {
+    let kinds = [AttributeType::KeyType, AttributeType::Id, AttributeType::AlwaysAuthenticate];
+    let (mut kind, mut id) = (None, Vec::new());
+    for attribute in session.get_attributes(private, &kinds)? {
         match attribute {
-            Attribute::EcParams(parameters) => curve = Some(parameters),
+            Attribute::KeyType(key_type) => kind = Some(key_type),
             Attribute::Id(identifier) => id = identifier,
             Attribute::AlwaysAuthenticate(true) => return Err(Pkcs11Error::AlwaysAuthenticate),
             _ => {}
         }
     }
-    let template = [
-        Attribute::Class(ObjectClass::PUBLIC_KEY),
-        Attribute::KeyType(KeyType::EC),
-        Attribute::Id(id),
-    ];
+    let kind = kind
+        .filter(|k| [KeyType::EC, KeyType::RSA].contains(k))
+        .ok_or(Pkcs11Error::UnsupportedKey)?;
+    let template =
+        [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::KeyType(kind), Attribute::Id(id)];
     let public = session.find_objects(&template)?;
-    let public = public.first().ok_or(Pkcs11Error::NoPublicKey)?;
-    let point = session.get_attributes(*public, &[AttributeType::EcPoint])?.into_iter().find_map(
-        |attribute| match attribute {
-            Attribute::EcPoint(point) => Some(point),
-            _ => None,
-        },
-    );
-    curve.zip(point).ok_or(Pkcs11Error::NoPublicKey)
+    let public = *public.first().ok_or(Pkcs11Error::NoPublicKey)?;
+    let parts = [
+        AttributeType::EcParams,
+        AttributeType::EcPoint,
+        AttributeType::Modulus,
+        AttributeType::PublicExponent,
+    ];
+    let parts = if kind == KeyType::EC { &parts[..2] } else { &parts[2..] };
+    let mut found = [const { None }; 2];
+    for attribute in session.get_attributes(public, parts)? {
+        match attribute {
+            Attribute::EcParams(bytes) | Attribute::Modulus(bytes) => found[0] = Some(bytes),
+            Attribute::EcPoint(bytes) | Attribute::PublicExponent(bytes) => found[1] = Some(bytes),
+            _ => {}
+        }
+    }
+    match found {
+        [Some(curve), Some(point)] if kind == KeyType::EC => Ok(PublicKey::Ec { curve, point }),
+        [Some(modulus), Some(exponent)] => Ok(PublicKey::Rsa { modulus, exponent }),
+        _ => Err(Pkcs11Error::NoPublicKey),
+    }
 }

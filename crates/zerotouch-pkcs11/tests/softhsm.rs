@@ -84,15 +84,26 @@ fn inside_the_process_with_the_token() {
     generate(&session, "identity-521", &[3], P521);
     generate(&session, "twin", &[4], P256);
     generate(&session, "twin", &[5], P256);
+    generate_rsa(&session, "rsa-2048", &[6], 2048);
+    generate_rsa(&session, "rsa-3072", &[7], 3072);
+    generate_rsa(&session, "rsa-1024", &[8], 1024);
     drop(session);
 
-    for (object, algorithm) in
-        [("identity-256", KeyAlgorithm::EcdsaP256), ("identity-384", KeyAlgorithm::EcdsaP384)]
-    {
-        let signer = Pkcs11Signer::open(&uri(&directory, &format!("object={object}"))).unwrap();
+    for (object, algorithm) in [
+        ("identity-256", KeyAlgorithm::EcdsaP256),
+        ("identity-384", KeyAlgorithm::EcdsaP384),
+        ("rsa-2048", KeyAlgorithm::Rsa2048),
+        ("rsa-3072", KeyAlgorithm::Rsa3072),
+    ] {
+        // By the reference that may stand wherever a key file may.
+        let reference = uri_text(&directory, &format!("object={object}"));
+        let signer = reference.parse::<KeyReference>().unwrap().open().unwrap();
         assert_eq!(signer.algorithm(), algorithm);
-        let request = CertificateRequest::new(&signer, "press-7").unwrap();
+        let request = CertificateRequest::new(&*signer, "press-7").unwrap();
         CertificateRequest::from_der(request.as_der()).unwrap().verify().unwrap();
+        openssl_verifies(&directory, &request);
+        signs_by_pss(&*signer);
+        shakes_hands(&signer);
         // r and s are short now and then; their encoding must hold for all lengths.
         for round in 0..50_u8 {
             let signature = signer.sign(&[round]).unwrap();
@@ -114,7 +125,9 @@ fn inside_the_process_with_the_token() {
     assert!(matches!(refused(&of("nobody")), Pkcs11Error::Key { found: 0 }));
     assert!(matches!(refused(&of("twin")), Pkcs11Error::Key { found: 2 }));
     assert!(by_id("%05").is_ok());
-    assert!(matches!(refused(&of("identity-521")), Pkcs11Error::UnsupportedCurve));
+    for object in ["identity-521", "rsa-1024"] {
+        assert!(matches!(refused(&of(object)), Pkcs11Error::UnsupportedKey), "{object}");
+    }
     let mut other_token = of("identity-256");
     other_token.token = Some("another".into());
     assert!(matches!(refused(&other_token), Pkcs11Error::Token { found: 0 }));
@@ -133,14 +146,49 @@ fn inside_the_process_with_the_token() {
     assert!(!format!("{wrong} {wrong:?}").contains("00000"));
 }
 
+/// The witness that is none of ours.
+fn openssl_verifies(directory: &Path, request: &CertificateRequest) {
+    std::fs::write(directory.join("request.der"), request.as_der()).unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-inform", "DER", "-in", "request.der", "-verify", "-noout"]);
+    match openssl.current_dir(directory).output() {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(_) => {
+            assert!(std::env::var_os("CI").is_none(), "openssl is not installed");
+            eprintln!("skipped: openssl is not installed");
+        }
+    }
+}
+
+/// TLS 1.3 takes nothing else from an RSA key.
+fn signs_by_pss(signer: &dyn Signer) {
+    let signature = signer.sign_pss(b"message");
+    if signer.algorithm().rsa_bits().is_none() {
+        assert!(matches!(signature, Err(SignError::Unsupported)));
+        return;
+    }
+    let key = rsa::PublicKey::from_public_key_der(signer.public_key()).unwrap();
+    let digest = Sha256::digest(b"message");
+    key.verify(rsa::Pss::<Sha256>::new(), &digest, &signature.unwrap()).unwrap();
+}
+
+/// The same signer in both versions of TLS, before a server that wants its certificate.
+fn shakes_hands(signer: &Arc<dyn Signer>) {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        tls::presents_its_certificate(signer, version);
+    }
+}
+
 fn uri(directory: &Path, key: &str) -> KeyUri {
+    uri_text(directory, key).parse().unwrap()
+}
+
+fn uri_text(directory: &Path, key: &str) -> String {
     let (module, directory) = (module().unwrap(), directory.display());
     format!(
         "pkcs11:token=zerotouch%20test;{key}?module-path={}&pin-source=file:{directory}/pin",
         module.display()
     )
-    .parse()
-    .unwrap()
 }
 
 fn session() -> Session {

@@ -2,9 +2,10 @@
 
 use chacha20::ChaCha20Rng;
 use rand_core::Rng;
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use zerotouch_time::{Instant, UnixTime};
+
+use crate::pki::offset_date_time;
 
 /// Both clocks, the wall clock always set: a service knows what time it is.
 #[derive(Clone, Copy, Debug)]
@@ -19,15 +20,8 @@ impl Clock {
     }
 }
 
-/// A date within what certificates and RFC 3339 can express; times outside are taken as its ends.
-pub(super) fn offset_date_time(at: UnixTime) -> OffsetDateTime {
-    const LATEST: i64 = 253_402_300_799; // 9999-12-31T23:59:59Z
-    let secs = at.as_secs().clamp(0, LATEST);
-    OffsetDateTime::from_unix_timestamp(secs).unwrap_or(OffsetDateTime::UNIX_EPOCH)
-}
-
 pub(super) fn rfc3339(at: UnixTime) -> String {
-    // The range above is within four-digit years, the only thing this format refuses.
+    // Its range is within four-digit years, the only thing this format refuses.
     offset_date_time(at).format(&Rfc3339).unwrap_or_default()
 }
 

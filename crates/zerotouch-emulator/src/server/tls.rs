@@ -23,7 +23,8 @@ use zerotouch_time::UnixTime;
 
 use super::StartError;
 use super::connection::Secure;
-use crate::cloud::CertificationAuthority;
+use crate::cloud::AuthorityError;
+use crate::pki::{CertificationAuthority, Validity};
 
 /// How long the server's certificates are good. The authority may end up in somebody's trust store,
 /// so it is not for long.
@@ -42,17 +43,20 @@ impl ServerTls {
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, StartError> {
+        let validity = Validity { from: now, lifetime: VALIDITY };
         let authority = CertificationAuthority::root(
             "zerotouch TLS root EMULATOR - NOT FOR PRODUCTION",
-            (now, VALIDITY),
-            KeyAlgorithm::EcdsaP256,
+            validity,
+            Arc::new(PrivateKey::generate(KeyAlgorithm::EcdsaP256, rng)?),
             rng,
-        )?;
+        )
+        .map_err(AuthorityError::from)?;
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256, rng)?;
         let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
         names.extend(hubs.iter().filter(|hub| *hub != "localhost").cloned());
-        let certificate =
-            authority.certify_server(&names, key.public_key(), (now, VALIDITY), rng)?;
+        let certificate = authority
+            .certify_server(&names, key.public_key(), validity, rng)
+            .map_err(AuthorityError::from)?;
 
         let key = PrivateKeyDer::from_pem_slice(key.to_pkcs8_pem()?.as_bytes())
             .map_err(|e| rustls::Error::General(e.to_string()))?;
