@@ -192,7 +192,7 @@ impl<'a> Making<'a> {
     fn key(
         &mut self,
         arguments: &arguments::NewKey,
-    ) -> Result<(Arc<dyn Signer>, Option<Arc<PrivateKey>>), CliError> {
+    ) -> Result<(Arc<dyn Signer>, NewKey), CliError> {
         if let Some(reference) = &arguments.key {
             return Ok((reference.open()?, None));
         }
@@ -214,7 +214,7 @@ impl<'a> Making<'a> {
     fn finish(
         self,
         files: Files,
-        new_key: Option<Arc<PrivateKey>>,
+        new_key: NewKey,
         certificate: Certificate,
         issuers: &[Certificate],
         next: String,
@@ -222,7 +222,7 @@ impl<'a> Making<'a> {
         let chain = std::iter::once(certificate).chain(issuers.iter().cloned()).collect();
         let chain = CertificateChain::new(chain).ok_or(CliError::Stopped)?;
         let force = self.made.force;
-        let key_path = match &new_key {
+        let key_path = match new_key {
             Some(key) => {
                 let pem = key.to_pkcs8_pem()?;
                 output_file::write(&files.key, pem.as_bytes(), Kind::Secret, force)?;
@@ -240,6 +240,9 @@ impl<'a> Making<'a> {
         Ok(Made { certificate_path: files.certificate, key_path, chain, next })
     }
 }
+
+/// A key that was made and has to be kept; none if it was there before.
+type NewKey = Option<Arc<PrivateKey>>;
 
 struct Files {
     /// The two paths without their endings.

@@ -195,9 +195,13 @@ impl Pkcs11Signer {
         // A panic elsewhere while signing leaves no state of ours behind.
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         match opened.sign(self.algorithm, message, padding) {
-            Err(Pkcs11Error::SessionLost { .. }) if self.reopens => {
+            Err(Pkcs11Error::SessionLost { source }) if self.reopens => {
                 let pin = self.uri.pin_source.as_deref().map(read_pin).transpose()?;
-                let (again, _, public_key) = open_key(&self.uri, pin.as_ref())?;
+                let (again, _, public_key) =
+                    open_key(&self.uri, pin.as_ref()).map_err(|error| match error {
+                        Pkcs11Error::Token { found: 0 } => Pkcs11Error::TokenRemoved { source },
+                        error => error,
+                    })?;
                 // Whoever reset the token may have put another key there by the same name.
                 if public_key != self.public_key {
                     return Err(Pkcs11Error::KeyMismatch);

@@ -40,10 +40,12 @@ pub(crate) fn open_session(
 
 fn find_slot(module: &Pkcs11, uri: &KeyUri) -> Result<Slot, Pkcs11Error> {
     let mut matching = Vec::new();
-    for slot in module.get_slots_with_initialized_token()? {
-        let token = module.get_token_info(slot)?;
+    for slot in module.get_slots_with_token()? {
+        // A token that is broken or just leaving is not the one; another may be.
+        let Ok(token) = module.get_token_info(slot) else { continue };
         let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
-        if fits(&uri.token, token.label())
+        if token.token_initialized()
+            && fits(&uri.token, token.label())
             && fits(&uri.manufacturer, token.manufacturer_id())
             && fits(&uri.model, token.model())
             && fits(&uri.serial, token.serial_number())

@@ -5,16 +5,24 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod tls;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
-use zerotouch_credentials::{CertificateRequest, KeyAlgorithm, Signer, verify_signature};
-use zerotouch_pkcs11::{KeyUri, Pkcs11Error, Pkcs11Signer};
+use rsa::pkcs8::DecodePublicKey;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+use zerotouch_credentials::{
+    CertificateRequest, KeyAlgorithm, SignError, Signer, verify_signature,
+};
+use zerotouch_pkcs11::{KeyReference, KeyUri, Pkcs11Error, Pkcs11Signer};
 
 const TOKEN: &str = "zerotouch test";
 const PIN: &str = "98765";
@@ -35,7 +43,7 @@ fn module() -> Option<PathBuf> {
 #[test]
 fn a_key_in_a_token_signs() {
     if module().is_none() {
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "softhsm2 is not installed");
+        assert!(std::env::var_os("CI").is_none(), "softhsm2 is not installed");
         eprintln!("skipped: softhsm2 is not installed (apt-get install softhsm2)");
         return;
     }
@@ -144,6 +152,56 @@ fn inside_the_process_with_the_token() {
     let wrong = refused(&no_pin);
     assert!(matches!(wrong, Pkcs11Error::Login { .. }));
     assert!(!format!("{wrong} {wrong:?}").contains("00000"));
+
+    lost_sessions(&directory);
+    // The last: after it there is no token.
+    a_removed_token(&directory);
+}
+
+/// Whoever logs out in this process takes the login from every session, and with it the key.
+fn lost_sessions(directory: &Path) {
+    let with_file = uri(directory, "object=identity-256");
+    let reopens = Pkcs11Signer::open(&with_file).unwrap();
+    let pin = Zeroizing::new(PIN.to_string());
+    let with_pin = Pkcs11Signer::open_with_pin(&with_file, Some(&pin)).unwrap();
+    let log_out = || session_logged_in_already().logout().unwrap();
+    log_out();
+    assert!(matches!(cause(with_pin.sign(b"message")), Pkcs11Error::SessionLost { .. }));
+    let signature = reopens.sign(b"message").unwrap();
+    verify_signature(reopens.public_key(), b"message", &signature).unwrap();
+
+    // Without its file of the PIN it is as helpless, and says why.
+    log_out();
+    std::fs::rename(directory.join("pin"), directory.join("pin-away")).unwrap();
+    assert!(matches!(cause(reopens.sign(b"message")), Pkcs11Error::PinSource { .. }));
+    std::fs::rename(directory.join("pin-away"), directory.join("pin")).unwrap();
+    reopens.sign(b"message").unwrap();
+
+    // A token that was set up anew, with another key by the same name, is another device.
+    let session = session_logged_in_already();
+    for object in session.find_objects(&[Attribute::Label(b"identity-256".to_vec())]).unwrap() {
+        session.destroy_object(object).unwrap();
+    }
+    generate(&session, "identity-256", &[1], P256);
+    drop(session);
+    log_out();
+    assert!(matches!(cause(reopens.sign(b"message")), Pkcs11Error::KeyMismatch));
+}
+
+/// `SoftHSM`'s token is a directory.
+fn a_removed_token(directory: &Path) {
+    let signer = Pkcs11Signer::open(&uri(directory, "object=identity-384")).unwrap();
+    std::fs::remove_dir_all(directory.join("tokens")).unwrap();
+    let error = cause(signer.sign(b"message"));
+    assert!(matches!(error, Pkcs11Error::TokenRemoved { .. }), "{error:?}");
+    assert!(error.to_string().contains("the token was removed; put it back"));
+}
+
+fn cause(signed: Result<Vec<u8>, SignError>) -> Pkcs11Error {
+    match signed.unwrap_err() {
+        SignError::Device(error) => *error.downcast().unwrap(),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The witness that is none of ours.
@@ -151,13 +209,12 @@ fn openssl_verifies(directory: &Path, request: &CertificateRequest) {
     std::fs::write(directory.join("request.der"), request.as_der()).unwrap();
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-inform", "DER", "-in", "request.der", "-verify", "-noout"]);
-    match openssl.current_dir(directory).output() {
-        Ok(output) => assert!(output.status.success(), "{output:?}"),
-        Err(_) => {
-            assert!(std::env::var_os("CI").is_none(), "openssl is not installed");
-            eprintln!("skipped: openssl is not installed");
-        }
+    if let Ok(output) = openssl.current_dir(directory).output() {
+        assert!(output.status.success(), "{output:?}");
+        return;
     }
+    assert!(std::env::var_os("CI").is_none(), "openssl is not installed");
+    eprintln!("skipped: openssl is not installed");
 }
 
 /// TLS 1.3 takes nothing else from an RSA key.
@@ -194,24 +251,53 @@ fn uri_text(directory: &Path, key: &str) -> String {
 fn session() -> Session {
     let module = Pkcs11::new(module().unwrap()).unwrap();
     module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
-    let slot = module.get_slots_with_initialized_token().unwrap()[0];
-    let session = module.open_rw_session(slot).unwrap();
+    let session = open_session(&module);
     session.login(UserType::User, Some(&AuthPin::from(PIN))).unwrap();
     session
 }
 
+fn session_logged_in_already() -> Session {
+    open_session(&Pkcs11::new(module().unwrap()).unwrap())
+}
+
+fn open_session(module: &Pkcs11) -> Session {
+    let slot = module.get_slots_with_initialized_token().unwrap()[0];
+    module.open_rw_session(slot).unwrap()
+}
+
 fn generate(session: &Session, label: &str, id: &[u8], curve: &[u8]) {
+    generate_pair(
+        session,
+        label,
+        id,
+        &Mechanism::EccKeyPairGen,
+        &[Attribute::EcParams(curve.to_vec())],
+    );
+}
+
+fn generate_rsa(session: &Session, label: &str, id: &[u8], bits: u64) {
+    let parameters =
+        [Attribute::ModulusBits(bits.into()), Attribute::PublicExponent(vec![1, 0, 1])];
+    generate_pair(session, label, id, &Mechanism::RsaPkcsKeyPairGen, &parameters);
+}
+
+fn generate_pair(
+    session: &Session,
+    label: &str,
+    id: &[u8],
+    mechanism: &Mechanism<'_>,
+    parameters: &[Attribute],
+) {
     let named = [
         Attribute::Token(true),
         Attribute::Label(label.as_bytes().to_vec()),
         Attribute::Id(id.to_vec()),
     ];
-    let public =
-        [&named[..], &[Attribute::EcParams(curve.to_vec()), Attribute::Verify(true)]].concat();
+    let public = [&named[..], parameters, &[Attribute::Verify(true)]].concat();
     let private = [
         &named[..],
         &[Attribute::Private(true), Attribute::Sensitive(true), Attribute::Sign(true)],
     ]
     .concat();
-    session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).unwrap();
+    session.generate_key_pair(mechanism, &public, &private).unwrap();
 }
