@@ -14,7 +14,10 @@ use zerotouch_time::UnixTime;
 fuzz_target!(|input: &[u8]| {
     let (ders, rest) = split(input);
     let texts: Vec<String> = ders.iter().map(|der| base64(der)).collect();
-    let _ = CertificateChain::from_pem(&String::from_utf8_lossy(rest));
+    let rest = String::from_utf8_lossy(rest);
+    let _ = CertificateChain::from_pem(&rest);
+    let lenient = ChainPolicy { allow_pem: true, ..ChainPolicy::new(&[], "") };
+    assert!(CertificateChain::accept([rest], &lenient).is_err(), "no certificate is for no key");
 
     for der in &ders {
         let Ok(expected) = Certificate::from_der(der) else { continue };
