@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use process::{Result, cargo, root};
+use process::{Result, cargo, process, root};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "What the project asks of itself")]
@@ -83,16 +83,19 @@ fn no_std() -> Result {
 fn bench(check: bool, table: bool) -> Result {
     let manifest = root().join("benches/Cargo.toml");
     let run = |command| cargo([command, "--quiet", "--locked", "--manifest-path"]).arg(&manifest);
-    if check {
-        return run("bench").args(["--", "--test"]).run();
+    if table {
+        // The table takes the fastest of several passes: others use the machine as well.
+        for pass in ["first", "second", "third"] {
+            let options = ["--bench", "codec", "--", "--save-baseline", pass];
+            run("bench").args(options).output()?;
+        }
+        return run("run").args(["--release", "--bin", "table"]).run();
     }
-    if !table {
-        return run("bench").run();
+    let mut bench = run("bench");
+    if process("pkg-config").args(["--exists", "openssl"]).works() {
+        bench = bench.args(["--features", "openssl"]);
+    } else {
+        process::skipped("openssl in the benches", "it needs libssl-dev and pkg-config")?;
     }
-    // The table takes the fastest of several passes: others use the machine as well.
-    for pass in ["first", "second", "third"] {
-        let options = ["--bench", "codec", "--", "--save-baseline", pass];
-        run("bench").args(options).output()?;
-    }
-    run("run").args(["--release", "--bin", "table"]).run()
+    if check { bench.args(["--", "--test"]).run() } else { bench.run() }
 }
