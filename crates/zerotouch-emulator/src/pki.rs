@@ -7,6 +7,36 @@
 //! Beneath the emulated registry's authority, beneath the listener's own TLS, and for whoever wants to
 //! try X.509 attestation. It is as pure as the rest: keys, times and randomness are handed in. A key
 //! signs through the [`Signer`] trait, so an authority's may be in hardware.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use chacha20::ChaCha20Rng; // seed it from the operating system
+//! use chacha20::rand_core::SeedableRng;
+//! use zerotouch_credentials::{CertificateChain, ChainPolicy, KeyAlgorithm, PrivateKey, Signer};
+//! use zerotouch_emulator::pki::{CertificationAuthority, Validity};
+//! use zerotouch_time::UnixTime;
+//!
+//! let mut rng = ChaCha20Rng::seed_from_u64(1);
+//! let now = UnixTime::from_secs(1_790_000_000);
+//! let validity = Validity { from: now, lifetime: Duration::from_secs(86_400) };
+//! let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256, &mut rng)?;
+//! let root = CertificationAuthority::root("test root", validity, Arc::new(key), &mut rng)?;
+//!
+//! let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256, &mut rng)?;
+//! let leaf = root.certify_device("press-7", key.public_key(), validity, &mut rng)?;
+//!
+//! // Is it what a group of this root would take from a device of that name?
+//! let chain = CertificateChain::new(vec![leaf]).ok_or("empty")?;
+//! let policy = ChainPolicy {
+//!     now: Some(now),
+//!     anchor: Some(root.certificate()),
+//!     ..ChainPolicy::new(key.public_key(), "press-7")
+//! };
+//! assert_eq!(chain.lint(&key, &policy), []);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -69,6 +69,28 @@ fn presents_the_identity() {
     }
 }
 
+// Some callers must use a provider of their own, down to its suites.
+#[test]
+fn the_provider_is_the_callers_choice() {
+    let authority = Authority::new("authority", 1);
+    let suite = rustls::crypto::ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
+    let provider = rustls::crypto::CryptoProvider {
+        cipher_suites: vec![suite],
+        ..rustls::crypto::ring::default_provider()
+    };
+    let roots = Roots::Pem(authority.root_pem());
+    let of = |suites: Vec<_>| {
+        let provider = rustls::crypto::CryptoProvider { cipher_suites: suites, ..provider.clone() };
+        TlsClient::with_provider(Arc::new(provider), &roots).unwrap().config(None)
+    };
+    let server = Server::start(&plan(&authority));
+    let stream = connect(server.address, "localhost", of(vec![suite]).unwrap()).unwrap();
+    assert_eq!(stream.conn.negotiated_cipher_suite(), Some(suite));
+    drop(stream);
+    server.finish().ok();
+    assert!(matches!(of(vec![]), Err(TlsConfigError::Provider(_))));
+}
+
 #[test]
 fn row06_a_server_of_another_authority_is_untrusted() {
     let (ours, theirs) = (Authority::new("ours", 1), Authority::new("theirs", 3));
