@@ -24,8 +24,7 @@ impl Ladder {
     ) -> Duration {
         let doubled = backoff.initial.saturating_mul(1 << self.failures.min(30));
         self.failures = self.failures.saturating_add(1);
-        let top = u64::try_from(doubled.min(backoff.cap).as_micros()).unwrap_or(u64::MAX - 1);
-        floor + Duration::from_micros(rng.next_u64() % (top + 1))
+        floor + up_to(doubled.min(backoff.cap), rng)
     }
 
     pub(crate) fn failures(self) -> u32 {
@@ -35,6 +34,12 @@ impl Ladder {
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
+}
+
+/// Some time from none to `top`, drawn evenly.
+pub(crate) fn up_to(top: Duration, rng: &mut impl Rng) -> Duration {
+    let top = u64::try_from(top.as_micros()).unwrap_or(u64::MAX - 1);
+    Duration::from_micros(rng.next_u64() % (top + 1))
 }
 
 #[cfg(test)]

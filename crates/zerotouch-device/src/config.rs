@@ -39,6 +39,9 @@ pub struct Config {
     pub registration: zerotouch_dps::Config,
     /// The bootstrap credential.
     pub attestation: Attestation,
+    /// Others, to be shown in turn where one is refused, such as an enrolment's secondary key; default
+    /// none.
+    pub other_attestations: Vec<Attestation>,
     /// The algorithm of new keys; default ECDSA on P-384, which every policy accepts.
     pub key_algorithm: KeyAlgorithm,
     /// About hubs.
@@ -74,6 +77,7 @@ impl Config {
             provisioning_port: MQTTS_PORT,
             registration: zerotouch_dps::Config::new(id_scope, registration_id),
             attestation,
+            other_attestations: Vec::new(),
             key_algorithm: KeyAlgorithm::EcdsaP384,
             hub: HubPolicy::default(),
             retry: RetryPolicy::default(),
@@ -84,6 +88,16 @@ impl Config {
             subscribe_timeout: Duration::from_secs(60),
             close_timeout: Duration::from_secs(10),
             sas_lifetime: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Config {
+    /// The bootstrap credentials, in the order in which they are shown.
+    pub(crate) fn attestation(&self, turn: usize) -> Option<&Attestation> {
+        match turn.checked_sub(1) {
+            None => Some(&self.attestation),
+            Some(other) => self.other_attestations.get(other),
         }
     }
 }
@@ -185,8 +199,28 @@ pub struct RetryPolicy {
     pub identity: Backoff,
     /// How many failures in a row end the device's efforts; default none, it tries for ever.
     pub max_attempts: Option<NonZeroU32>,
-    /// After how many refusals of its certificate in a row the device provisions anew; default 3.
-    pub refusals_before_provisioning: u32,
+    /// What to do when the hub has refused every certificate the device has; default
+    /// [`OnRefusal::RetryHub`].
+    pub on_refusal: OnRefusal,
+    /// After how many failures in a row to connect to its hub, of whatever kind, the device provisions
+    /// anew; default 50.
+    pub failures_before_provisioning: u32,
+    /// Up to how long after its start the device waits with its first connection, drawn evenly: so that
+    /// a fleet whose power returns does not come all at once; default not at all.
+    pub start_spread: Duration,
+}
+
+/// What to do when the hub has refused every certificate the device has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// Show them again, slowly: the hub does not say whether a device was disabled, moved or revoked. A
+    /// refusal in TLS is of the certificate itself, and leads to the provisioning service.
+    #[default]
+    RetryHub,
+    /// Provision anew, slowly.
+    Reprovision,
+    /// End.
+    Stop,
 }
 
 impl Default for RetryPolicy {
@@ -199,7 +233,9 @@ impl Default for RetryPolicy {
             hub: network,
             identity,
             max_attempts: None,
-            refusals_before_provisioning: 3,
+            on_refusal: OnRefusal::default(),
+            failures_before_provisioning: 50,
+            start_spread: Duration::ZERO,
         }
     }
 }

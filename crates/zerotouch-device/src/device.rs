@@ -18,6 +18,7 @@
 //! driver has answered.
 
 mod ending;
+mod refusal;
 mod renewing;
 mod steer;
 
@@ -37,9 +38,10 @@ use zerotouch_mqtt_codec::MAX_TOPIC_LEN;
 use zerotouch_store::{Change, Identity, StoreError};
 use zerotouch_time::{Instant, Now};
 
+use self::refusal::Trial;
 use self::renewing::Schedule;
 pub(crate) use self::steer::is_about_dates;
-use crate::backoff::Ladder;
+use crate::backoff::{Ladder, up_to};
 use crate::hub::{Draining, HubSession, Lasting, Renewing};
 use crate::link::{Link, LinkStep};
 use crate::provision::DpsSession;
@@ -157,8 +159,7 @@ pub struct Device<R> {
     schedule: Schedule,
     /// The change that the driver is storing.
     storing: Option<Change>,
-    /// How often in a row the hub has refused the active certificate.
-    refusals: u32,
+    trial: Trial,
     /// A certificate just issued was out of date by the wall clock: which is wrong, then.
     doubts_clock: bool,
     attempts: u32,
@@ -188,7 +189,7 @@ impl<R: CryptoRng> Device<R> {
             phase: Phase::Idle,
             schedule: Schedule::default(),
             storing: None,
-            refusals: 0,
+            trial: Trial::default(),
             doubts_clock: false,
             attempts: 0,
             dps_ladder: Ladder::default(),
@@ -203,9 +204,16 @@ impl<R: CryptoRng> Device<R> {
 
     /// Begins to live. A second call does nothing.
     pub fn start(&mut self, now: Now) {
-        if matches!(self.phase, Phase::Idle) {
-            self.phase = Phase::Ready;
+        if !matches!(self.phase, Phase::Idle) {
+            return;
+        }
+        self.phase = Phase::Ready;
+        let spread = self.config.retry.start_spread;
+        if spread.is_zero() {
             self.proceed(now);
+        } else {
+            let until = now.monotonic + up_to(spread, &mut self.rng);
+            self.phase = Phase::Waiting { scope: Scope::Hub, until };
         }
     }
 

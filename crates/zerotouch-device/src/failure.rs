@@ -11,6 +11,8 @@ use zerotouch_hub::RenewalError;
 use zerotouch_mqtt_codec::ConnectRefusal;
 use zerotouch_mqtt_session::{CloseReason, ConnectError, SubscribeError};
 use zerotouch_store::StoreError;
+use zerotouch_time::UnixTime;
+use zerotouch_wire::ServiceError;
 
 use crate::device::is_about_dates;
 
@@ -23,6 +25,26 @@ pub enum FailureClass {
     IdentityTerminal,
     /// A person has to mend something: the slow ladder, in case somebody does.
     Terminal,
+}
+
+/// Where a failure arises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Layer {
+    /// Names, addresses, TCP.
+    Network,
+    /// TLS.
+    Tls,
+    /// MQTT.
+    Mqtt,
+    /// The provisioning service, or what it says.
+    Provisioning,
+    /// Keys, requests and certificates.
+    Credentials,
+    /// The store of identities.
+    Store,
+    /// The wall clock.
+    Clock,
 }
 
 /// How a transport failed.
@@ -137,6 +159,20 @@ pub enum Failure {
     /// The identity could not be stored.
     #[error("the identity could not be stored: {0}")]
     Store(Arc<StoreError>),
+    /// The bootstrap certificate is out of date, and nothing else will do.
+    #[error("the bootstrap certificate has expired ({not_after})")]
+    BootstrapExpired {
+        /// Its last second.
+        not_after: UnixTime,
+    },
+    /// Connections ended soon after they were accepted, again and again.
+    #[error(
+        "the last {connections} connections ended soon after they were accepted: another device may be using this identity"
+    )]
+    IdentityInUse {
+        /// How many.
+        connections: u32,
+    },
     /// A token needs the time, and the clock is unset.
     #[error("the wall clock is unset, so no token can be signed")]
     ClockUnset,
@@ -178,7 +214,9 @@ impl Failure {
             },
             // Nothing but a clock that is set right will help.
             Self::Chain(error) if is_about_dates(error) => Terminal,
-            Self::UnsupportedProfile { .. }
+            Self::BootstrapExpired { .. }
+            | Self::IdentityInUse { .. }
+            | Self::UnsupportedProfile { .. }
             | Self::HubNotAllowed { .. }
             | Self::Connect(_)
             | Self::Request(_) => Terminal,
@@ -195,10 +233,63 @@ impl Failure {
         }
     }
 
-    /// The delay the service asked for.
+    /// The delay the service asked for, or that is the least of use.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Registration(RegistrationError::Refused { retry_after, .. }) => *retry_after,
+            // Until somebody puts another one there.
+            Self::BootstrapExpired { .. } => Some(Duration::from_secs(3600)),
+            _ => None,
+        }
+    }
+
+    /// Where it arose.
+    pub fn layer(&self) -> Layer {
+        match self {
+            Self::Transport(failure) => match failure.kind {
+                TransportFailureKind::Unreachable
+                | TransportFailureKind::Broken
+                | TransportFailureKind::Closed => Layer::Network,
+                TransportFailureKind::ServerUntrusted
+                | TransportFailureKind::WrongHostName
+                | TransportFailureKind::ServerCertificateDates
+                | TransportFailureKind::ClientCertificateRefused
+                | TransportFailureKind::Tls => Layer::Tls,
+            },
+            Self::DialTimeout { .. } => Layer::Network,
+            Self::Mqtt(_)
+            | Self::Connect(_)
+            | Self::Subscribe(_)
+            | Self::SubscriptionRefused { .. }
+            | Self::SubscriptionTimeout { .. }
+            | Self::IdentityInUse { .. } => Layer::Mqtt,
+            Self::Registration(_)
+            | Self::HubNotAllowed { .. }
+            | Self::UnsupportedProfile { .. } => Layer::Provisioning,
+            Self::Chain(_)
+            | Self::Possession(_)
+            | Self::Key(_)
+            | Self::Request(_)
+            | Self::BootstrapExpired { .. } => Layer::Credentials,
+            Self::Store(_) => Layer::Store,
+            Self::ClockUnset => Layer::Clock,
+        }
+    }
+
+    /// The layer's own code: of CONNACK in MQTT, of the service at the provisioning service.
+    pub fn code(&self) -> Option<u32> {
+        match self {
+            Self::Mqtt(CloseReason::Refused(refusal)) => Some(*refusal as u32),
+            _ => self.service_error()?.error_code,
+        }
+    }
+
+    /// What the service said.
+    pub fn service_error(&self) -> Option<&ServiceError> {
+        match self {
+            Self::Registration(
+                RegistrationError::Refused { error, .. } | RegistrationError::Failed { error },
+            ) => Some(error),
             _ => None,
         }
     }

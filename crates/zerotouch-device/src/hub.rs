@@ -43,6 +43,10 @@ impl Lasting {
 pub(crate) struct HubSession {
     pub(crate) link: Link,
     pub(crate) credential: Credential,
+    /// The number of the certificate's generation.
+    pub(crate) generation: u64,
+    /// Since when the hub has accepted it.
+    pub(crate) connected_since: Option<Instant>,
     pub(crate) renewal: Renewing,
     pub(crate) draining: Option<Draining>,
     assignment: Assignment,
@@ -101,7 +105,7 @@ impl HubSession {
     pub(crate) fn new(
         config: &Config,
         connection: ConnectionId,
-        credential: Credential,
+        (credential, generation): (Credential, u64),
         assignment: Assignment,
         now: Instant,
     ) -> Self {
@@ -123,6 +127,8 @@ impl HubSession {
         Self {
             link: Link::new(connection, config.mqtt.clone(), subscriptions, timeouts, now),
             credential,
+            generation,
+            connected_since: None,
             renewal: Renewing::No,
             draining: None,
             assignment,
@@ -240,6 +246,7 @@ impl HubSession {
         match step {
             LinkStep::Progress | LinkStep::Subscribed { .. } => HubStep::Progress,
             LinkStep::Up => {
+                self.connected_since = Some(now.monotonic);
                 if self.link.hears(TWIN_RESPONSES) {
                     lasting.twin.start(now.monotonic);
                 }

@@ -68,9 +68,13 @@ mod provision;
 mod queue;
 mod seam;
 
-pub use config::{Attestation, Backoff, Config, HubHosts, HubPolicy, RenewalPolicy, RetryPolicy};
+pub use config::{
+    Attestation, Backoff, Config, HubHosts, HubPolicy, OnRefusal, RenewalPolicy, RetryPolicy,
+};
 pub use device::{Device, RenewError, SendError, State};
-pub use failure::{Failure, FailureClass, RenewalFailure, TransportFailure, TransportFailureKind};
+pub use failure::{
+    Failure, FailureClass, Layer, RenewalFailure, TransportFailure, TransportFailureKind,
+};
 pub use queue::{DropReason, QueuePolicy, QueueStatus, WhenFull};
 pub use seam::{
     Action, CertificateSummary, ConnectionId, Credential, Dial, Event, Scope, TelemetryHandle,

@@ -23,6 +23,8 @@ const KEEP_ALIVE: u16 = 60;
 pub(crate) struct DpsSession {
     pub(crate) link: Link,
     registration: Registration,
+    /// Which bootstrap credential it shows.
+    turn: usize,
 }
 
 /// What a session came to.
@@ -39,8 +41,8 @@ pub(crate) enum DpsStep {
 impl DpsSession {
     pub(crate) fn new(
         config: &Config,
-        connection: ConnectionId,
-        csr: String,
+        turn: usize,
+        (connection, csr): (ConnectionId, String),
         now: Instant,
         rng: &mut impl Rng,
     ) -> Self {
@@ -54,20 +56,21 @@ impl DpsSession {
                 now,
             ),
             registration: Registration::new(config.registration.clone(), Some(csr), rng),
+            turn,
         }
     }
 
     /// The transport is there: introduce the device.
     pub(crate) fn handle_dialled(&mut self, config: &Config, now: Now) -> Result<(), Failure> {
         let registration = &config.registration;
-        let token = match &config.attestation {
-            Attestation::SymmetricKey(key) => {
+        let token = match config.attestation(self.turn) {
+            Some(Attestation::SymmetricKey(key)) => {
                 let expiry = now.wall.ok_or(Failure::ClockUnset)? + config.sas_lifetime;
                 let (scope, id) =
                     (registration.id_scope.as_str(), registration.registration_id.as_str());
                 Some(SasToken::for_dps(key, scope, id, expiry))
             }
-            Attestation::X509(_) => None,
+            _ => None,
         };
         let username = registration.username();
         let connect = Connect {
@@ -89,7 +92,7 @@ impl DpsSession {
         now: Instant,
         rng: &mut impl Rng,
     ) -> Option<DpsStep> {
-        let Self { link, registration } = self;
+        let Self { link, registration, .. } = self;
         let on_message =
             |topic: &str, body: &[u8]| registration.handle_message(topic, body, now, rng);
         let step = link.handle_bytes(input, now, on_message)?;

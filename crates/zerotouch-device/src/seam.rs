@@ -81,6 +81,8 @@ pub enum Credential {
     Active,
     /// An issued certificate that no hub has accepted yet.
     Staged,
+    /// The certificate that was in use before the active one.
+    Previous,
 }
 
 impl fmt::Display for Credential {
@@ -89,6 +91,7 @@ impl fmt::Display for Credential {
             Self::Bootstrap => "bootstrap credential",
             Self::Active => "active certificate",
             Self::Staged => "new certificate",
+            Self::Previous => "previous certificate",
         })
     }
 }
@@ -193,10 +196,16 @@ pub enum Event {
         /// Its last second.
         not_after: UnixTime,
     },
-    /// A new certificate was refused and is discarded; the device goes back to the one before.
+    /// A certificate was refused and is discarded; the device goes back to the one before.
     RolledBack {
         /// The number of the discarded generation.
         generation: u64,
+    },
+    /// Connections end soon after they were accepted, again and again: somebody else may be using this
+    /// device's identity. Attempts become slow.
+    TakeoverSuspected {
+        /// How many in a row.
+        connections: u32,
     },
     /// An attempt failed.
     AttemptFailed {

@@ -4,7 +4,6 @@ use core::time::Duration;
 use core::{iter, mem};
 
 use rand_core::CryptoRng;
-use zerotouch_store::Change;
 use zerotouch_time::{Instant, Now};
 
 use super::{Device, Phase, Then};
@@ -24,26 +23,14 @@ impl<R: CryptoRng> Device<R> {
     /// A session failed, and its transport with it.
     pub(super) fn fail_dead(&mut self, failure: Failure, now: Now) {
         match mem::replace(&mut self.phase, Phase::Ready) {
-            Phase::Dps(_) => self.wait(Scope::Dps, Credential::Bootstrap, failure, now),
+            Phase::Dps(_) => self.fail_at_dps(failure, now),
             Phase::Hub(session) if matches!(session.draining, Some(Draining::Queue { .. })) => {
                 self.lasting.interrupt();
                 self.stop();
             }
             Phase::Hub(session) => {
                 self.lasting.interrupt();
-                let refused = failure.class() == FailureClass::IdentityTerminal;
-                if refused && session.credential == Credential::Staged && self.storing.is_none() {
-                    self.store(Change::DiscardStaged);
-                    if self.identity.active.is_some() {
-                        // The certificate before is shown at once; one round of credentials is one
-                        // attempt.
-                        self.report(Scope::Hub, session.credential, failure, Some(Duration::ZERO));
-                        return;
-                    }
-                } else if refused {
-                    self.refusals += 1;
-                }
-                self.wait(Scope::Hub, session.credential, failure, now);
+                self.fail_at_hub(&session, failure, now);
             }
             other => self.phase = other,
         }
@@ -119,7 +106,7 @@ impl<R: CryptoRng> Device<R> {
         }
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.phase = Phase::Stopped;
         self.lasting.queue.stop();
         self.tell();

@@ -1,7 +1,6 @@
 //! What happens next: from the identity to the session, from a session's step to a change.
 
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
 use core::mem;
 
 use rand_core::CryptoRng;
@@ -27,31 +26,18 @@ impl<R: CryptoRng> Device<R> {
         if !matches!(self.phase, Phase::Ready) || self.storing.is_some() {
             return;
         }
-        let assignment = self.identity.assignment.clone();
-        // Whether a certificate is good still is for the hub to say, where the clock is in doubt.
-        let wall = now.wall.filter(|_| !self.doubts_clock);
-        let usable = |generation: &&Arc<Generation>| {
-            wall.is_none_or(|wall| generation.chain.leaf().not_after() > wall)
-        };
-        let staged = self.identity.staged.as_ref().filter(usable).cloned();
-        let active = self.identity.active.as_ref().filter(usable).cloned();
-        // Refused too often: DPS is asked before the active certificate is shown again.
-        let refused = self.refusals >= self.config.retry.refusals_before_provisioning;
-        if active.is_some() && staged.is_none() && self.schedule.is_for_dps() {
-            return self.provision(now);
-        }
-        match (assignment, staged, active) {
-            (Some(assignment), Some(staged), _) => {
-                self.dial_hub(assignment, Credential::Staged, &staged, now);
-            }
-            (Some(assignment), None, Some(active)) if !refused => {
-                self.dial_hub(assignment, Credential::Active, &active, now);
+        let hub_first = !self.trial.is_over() && !self.schedule.is_for_dps();
+        match (&self.identity.assignment, self.candidate(now)) {
+            (Some(assignment), Some((credential, generation)))
+                if hub_first || credential == Credential::Staged =>
+            {
+                self.dial_hub(assignment.clone(), credential, &generation, now);
             }
             _ => self.provision(now),
         }
     }
 
-    fn provision(&mut self, now: Now) {
+    pub(super) fn provision(&mut self, now: Now) {
         let Some(pending) = &self.identity.pending else {
             if let Err(failure) = self.create_key() {
                 self.wait(Scope::Dps, Credential::Bootstrap, failure, now);
@@ -63,13 +49,21 @@ impl<R: CryptoRng> Device<R> {
             Ok(request) => request.to_base64(),
             Err(error) => return self.wait(Scope::Dps, Credential::Bootstrap, error.into(), now),
         };
-        let identity = match &self.config.attestation {
-            Attestation::SymmetricKey(_) => None,
-            Attestation::X509(identity) => Some(identity.clone()),
+        let turn = self.trial.attestation;
+        let identity = match self.config.attestation(turn) {
+            Some(Attestation::X509(identity)) => Some(identity.clone()),
+            _ => None,
         };
+        let not_after = identity.as_ref().map(|identity| identity.chain.leaf().not_after());
+        if let (Some(not_after), Some(wall), false) = (not_after, now.wall, self.doubts_clock)
+            && not_after <= wall
+        {
+            return self.fail_at_dps(Failure::BootstrapExpired { not_after }, now);
+        }
         let (host, port) = (self.config.provisioning_host.clone(), self.config.provisioning_port);
         let connection = self.dial(host, port, identity);
-        let session = DpsSession::new(&self.config, connection, csr, now.monotonic, &mut self.rng);
+        let session =
+            DpsSession::new(&self.config, turn, (connection, csr), now.monotonic, &mut self.rng);
         self.phase = Phase::Dps(session);
     }
 
@@ -92,7 +86,7 @@ impl<R: CryptoRng> Device<R> {
         self.phase = Phase::Hub(HubSession::new(
             &self.config,
             connection,
-            credential,
+            (credential, generation.number),
             assignment,
             now.monotonic,
         ));
@@ -134,7 +128,7 @@ impl<R: CryptoRng> Device<R> {
                 }
             }
             Change::Stage { .. } => {
-                self.refusals = 0;
+                self.trial.provisioned();
                 if let Some(staged) = &self.identity.staged {
                     let summary = CertificateSummary::new(staged.number, &staged.chain);
                     self.events.push_back(Event::CertificateIssued(summary));
@@ -162,6 +156,13 @@ impl<R: CryptoRng> Device<R> {
                 let generation = self.identity.last_number;
                 self.events.push_back(Event::RolledBack { generation });
             }
+            Change::RollBack => {
+                if let Phase::Hub(session) = &mut self.phase {
+                    session.credential = Credential::Active;
+                }
+                let generation = self.identity.last_number;
+                self.events.push_back(Event::RolledBack { generation });
+            }
             _ => {}
         }
     }
@@ -172,7 +173,7 @@ impl<R: CryptoRng> Device<R> {
                 self.fail_renewal(failure.into(), now);
             }
             // The hub has accepted the certificate; that it did is told to the store next time.
-            (Phase::Hub(session), Change::Activate) => {
+            (Phase::Hub(session), Change::Activate | Change::RollBack) => {
                 self.report(Scope::Hub, session.credential, failure, None);
             }
             (Phase::Hub(_) | Phase::Stopped | Phase::Leaving { then: Then::Stop, .. }, _) => {}
@@ -281,6 +282,9 @@ impl<R: CryptoRng> Device<R> {
         let credential = session.credential;
         let generation = match credential {
             Credential::Staged => self.identity.staged.as_ref(),
+            Credential::Previous => {
+                self.identity.previous.iter().find(|one| one.number == session.generation)
+            }
             _ => self.identity.active.as_ref(),
         };
         if let Some(generation) = generation {
@@ -291,13 +295,13 @@ impl<R: CryptoRng> Device<R> {
             });
         }
         self.attempts = 0;
-        self.refusals = 0;
+        self.trial.connected();
         self.hub_ladder.reset();
         self.identity_ladder.reset();
-        if credential == Credential::Staged {
-            self.store(Change::Activate);
-        } else {
-            self.resume_renewal(now);
+        match credential {
+            Credential::Staged => self.store(Change::Activate),
+            Credential::Previous => self.restore_previous(),
+            _ => self.resume_renewal(now),
         }
     }
 }

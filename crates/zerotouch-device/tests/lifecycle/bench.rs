@@ -18,6 +18,8 @@ const GENESIS: UnixTime = UnixTime::from_secs(1_790_000_000);
 
 /// Says how a dial fails, if it does.
 type DialFails = Box<dyn FnMut(&Dial) -> Option<TransportFailureKind>>;
+/// What becomes of bytes on their way to the device.
+type Garbles = Box<dyn FnMut(Vec<u8>) -> Vec<u8>>;
 /// Says whether a change is not stored.
 type StoreFails = Box<dyn FnMut(&Change) -> bool>;
 
@@ -35,6 +37,10 @@ pub(crate) struct Bench {
     /// Every dial, in order.
     pub(crate) dials: Vec<Dial>,
     pub(crate) events: Vec<Event>,
+    /// Every state it was told of, in order.
+    pub(crate) states: Vec<State>,
+    /// What the device receives instead of what was sent to it.
+    pub(crate) garbles: Garbles,
     connection: Option<(zerotouch_device::ConnectionId, cloud::ConnectionId)>,
     connections: u64,
     /// What the driver answers instead of doing it.
@@ -83,6 +89,8 @@ impl Bench {
             changes: Vec::new(),
             dials: Vec::new(),
             events: Vec::new(),
+            states: Vec::new(),
+            garbles: Box::new(|bytes| bytes),
             connection: None,
             connections: 0,
             dial_fails: Box::new(|_| None),
@@ -197,7 +205,12 @@ impl Bench {
     /// Does what both sides ask until neither asks any more.
     pub(crate) fn pump(&mut self) {
         loop {
-            self.events.extend(std::iter::from_fn(|| self.device.poll_event()));
+            while let Some(event) = self.device.poll_event() {
+                match event {
+                    Event::StateChanged(state) => self.states.push(state),
+                    event => self.events.push(event),
+                }
+            }
             if let Some(action) = self.device.poll_action() {
                 self.act(action);
             } else if let Some(action) = self.cloud.poll_action() {
@@ -253,7 +266,7 @@ impl Bench {
         match action {
             cloud::Action::Transmit { connection, bytes } => {
                 if let Some((id, _)) = of_this(connection) {
-                    self.device.handle_bytes(id, &bytes, now);
+                    self.device.handle_bytes(id, &(self.garbles)(bytes), now);
                 }
             }
             cloud::Action::Close { connection } => {
@@ -286,6 +299,7 @@ fn name(change: &Change) -> &'static str {
         Change::Begin { .. } => "begin",
         Change::Stage { .. } => "stage",
         Change::Activate => "activate",
+        Change::RollBack => "roll back",
         Change::DiscardStaged => "discard staged",
         Change::DiscardPending => "discard pending",
         _ => "another",

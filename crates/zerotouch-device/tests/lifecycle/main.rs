@@ -5,13 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
+mod failures;
 mod renewal;
 mod telemetry;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use bench::{Bench, ID, fixture};
+use bench::{Bench, fixture};
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng;
 use zerotouch_credentials::{ChainError, KeyAlgorithm, PrivateKey};
@@ -81,7 +82,7 @@ fn without_a_stored_key_nothing_leaves() {
 
 // Row 21: nothing is half stored, and the same key is used for the next try (C6).
 #[test]
-fn a_chain_that_cannot_be_stored_fails_the_registration() {
+fn row_21_a_chain_that_cannot_be_stored_fails_the_registration() {
     let mut bench = Bench::new();
     let mut failures = 2;
     bench.store_fails = Box::new(move |change| {
@@ -148,7 +149,7 @@ fn assigned_without_chain() {
 // Rows 10 and 41: issued by an authority that the hub was never told of. The certificate is discarded
 // and the device provisions again, slowly; once somebody has mended it, it comes back by itself.
 #[test]
-fn a_first_certificate_that_the_hub_refuses_is_discarded() {
+fn row_41_a_first_certificate_that_the_hub_refuses_is_discarded() {
     let policy =
         CredentialPolicy { synchronized: false, ..CredentialPolicy::new(Fixture::DEFAULT_POLICY) };
     let fixture = Fixture { credential_policies: vec![policy], ..fixture() };
@@ -168,7 +169,7 @@ fn a_first_certificate_that_the_hub_refuses_is_discarded() {
 
 // Row 41: a renewed certificate that is refused gives way to the one before, at once.
 #[test]
-fn a_refused_renewal_rolls_back_at_once() {
+fn row_41_a_refused_renewal_rolls_back_at_once() {
     let mut bench = Bench::connected();
     let first = bench.device.identity().active.as_ref().unwrap().chain.leaf().thumbprint();
     bench.dial_fails = Box::new(move |dial| {
@@ -185,25 +186,9 @@ fn a_refused_renewal_rolls_back_at_once() {
     assert_eq!(bench.changes, ["begin", "stage", "activate", "begin", "stage", "discard staged"]);
 }
 
-// A certificate that the hub refuses again and again: the device asks DPS for another.
-#[test]
-fn a_revoked_certificate_leads_back_to_provisioning() {
-    let mut bench = Bench::connected();
-    assert!(bench.cloud.revoke_device(ID, false, bench.now));
-    bench.pump();
-    bench.run_until(|bench| bench.generation() == 2 && bench.device.state() == State::Connected);
-    let refusals = count(&bench, |event| {
-        matches!(
-            event,
-            Event::AttemptFailed { scope: Scope::Hub, class: FailureClass::IdentityTerminal, .. }
-        )
-    });
-    assert_eq!(refusals, 3, "{:#?}", bench.events);
-}
-
 // R6: a year in a box. No attempt with the expired certificate, no error: straight to DPS.
 #[test]
-fn an_expired_identity_provisions_anew() {
+fn row_08_an_expired_identity_provisions_anew() {
     let mut bench = Bench::connected().restart(31 * DAY);
     bench.start();
     assert_eq!(bench.dials.last().unwrap().host, "global.azure-devices-provisioning.net");
@@ -233,7 +218,7 @@ fn an_unset_clock_is_said_and_waited_for() {
 
 // Row 1, and the ladder: attempts spread and slow down, and never stop.
 #[test]
-fn an_unreachable_service_is_tried_for_ever_and_ever_slower() {
+fn row_01_an_unreachable_service_is_tried_for_ever_and_ever_slower() {
     let mut bench = Bench::new();
     bench.dial_fails = Box::new(|_| Some(Kind::Unreachable));
     bench.start();
@@ -335,7 +320,7 @@ fn one_renewal_at_a_time_and_only_when_connected() {
 
 // Row 42: whatever it is doing, it ends, once.
 #[test]
-fn closing_ends_the_device_in_every_state() {
+fn row_42_closing_ends_the_device_in_every_state() {
     type Make = fn() -> Bench;
     let states: [(&str, Make); 5] = [
         ("idle", Bench::new),
@@ -375,7 +360,7 @@ fn closing_ends_the_device_in_every_state() {
 
 // Row 13 and its like: what belongs to a connection that is gone changes nothing.
 #[test]
-fn answers_of_connections_that_are_gone_are_ignored() {
+fn row_13_answers_of_connections_that_are_gone_are_ignored() {
     let mut bench = Bench::connected();
     let gone = bench.connection();
     bench.cut();
