@@ -147,4 +147,13 @@ mod tests {
             assert_eq!(Name::parse(foreign), Name::Foreign, "{foreign}");
         }
     }
+
+    // What compresses to nothing reserves nothing.
+    #[test]
+    fn padding_does_not_compress() {
+        let mut bytes = padding(4096);
+        bytes.sort_unstable();
+        bytes.dedup();
+        assert!(bytes.len() > 250, "only {} values", bytes.len());
+    }
 }

@@ -115,7 +115,8 @@ fn k11_a_killed_process_leaves_a_whole_identity() {
         let found = step(&store.load().unwrap());
         assert!((reported..=reported + 1).contains(&found), "kill {kill}: {reported} and {found}");
     }
-    assert!(reported > u64::from(kills), "only {reported} changes in {kills} lives");
+    // Each life has reported at least one change, and none was lost.
+    assert!(reported >= u64::from(kills), "only {reported} changes in {kills} lives");
 }
 
 fn reported_step(line: &str) -> Option<u64> {
