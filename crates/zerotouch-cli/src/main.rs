@@ -18,6 +18,7 @@ use arguments::{Arguments, Command};
 use failure::CliError;
 
 fn main() -> ExitCode {
+    keep_memory_private();
     let arguments = Arguments::parse();
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -42,5 +43,15 @@ fn main() -> ExitCode {
             }
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Keys are in this process's memory: no core file of it, and no other process of the same user that looks
+/// into it. Where that cannot be had, it is done without.
+fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     }
 }

@@ -64,3 +64,32 @@ fn s09_keys_and_tokens_are_in_no_argument_and_no_file() {
         assert!(!holds(&seen, secret));
     }
 }
+
+// K18: a process that dies of a fault leaves its memory on the disk, keys and all. Not this one: `sleep`,
+// under the same limits, shows that the system would.
+#[test]
+fn k18_a_crash_leaves_no_core_file() {
+    use std::os::unix::process::ExitStatusExt;
+    let directory = tempfile::tempdir().unwrap();
+    let dies = |command: &str| {
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("ulimit -c unlimited; exec {command}")])
+            .current_dir(directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The emulator has read and made keys when it says that it is ready; `sleep` says nothing.
+        if command.contains("emulator") {
+            BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+        }
+        let killed = Command::new("kill").args(["-ABRT", &child.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+        child.wait().unwrap()
+    };
+    let tool = env!("CARGO_BIN_EXE_zerotouch");
+    let status = dies(&format!("{tool} emulator --port 0 --output json"));
+    assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
+    if !dies("sleep 60").core_dumped() {
+        eprintln!("nothing here leaves core files, so that this one does not shows nothing");
+    }
+}

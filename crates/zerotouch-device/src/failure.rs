@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use thiserror::Error;
-use zerotouch_credentials::{ChainError, PrivateKeyError, RequestError, SignatureError};
+use zerotouch_credentials::{ChainError, Finding, PrivateKeyError, RequestError, SignatureError};
 use zerotouch_dps::RegistrationError;
 use zerotouch_hub::RenewalError;
 use zerotouch_mqtt_codec::ConnectRefusal;
@@ -159,12 +159,9 @@ pub enum Failure {
     /// The identity could not be stored.
     #[error("the identity could not be stored: {0}")]
     Store(Arc<StoreError>),
-    /// The bootstrap certificate is out of date, and nothing else will do.
-    #[error("the bootstrap certificate has expired ({not_after})")]
-    BootstrapExpired {
-        /// Its last second.
-        not_after: UnixTime,
-    },
+    /// The bootstrap certificate would be refused.
+    #[error("the bootstrap certificate cannot be used: {0}")]
+    Attestation(Arc<Finding>),
     /// Connections ended soon after they were accepted, again and again.
     #[error(
         "the last {connections} connections ended soon after they were accepted: another device may be using this identity"
@@ -172,6 +169,16 @@ pub enum Failure {
     IdentityInUse {
         /// How many.
         connections: u32,
+    },
+    /// The provisioning service refused the device's token, and its clock shows another time.
+    #[error(
+        "the token was refused, and our clock ({ours}) is not the service's ({theirs}): set the clock"
+    )]
+    ClockSuspect {
+        /// The time here.
+        ours: UnixTime,
+        /// The time there.
+        theirs: UnixTime,
     },
     /// A token needs the time, and the clock is unset.
     #[error("the wall clock is unset, so no token can be signed")]
@@ -214,8 +221,9 @@ impl Failure {
             },
             // Nothing but a clock that is set right will help.
             Self::Chain(error) if is_about_dates(error) => Terminal,
-            Self::BootstrapExpired { .. }
+            Self::Attestation(_)
             | Self::IdentityInUse { .. }
+            | Self::ClockSuspect { .. }
             | Self::UnsupportedProfile { .. }
             | Self::HubNotAllowed { .. }
             | Self::Connect(_)
@@ -238,7 +246,7 @@ impl Failure {
         match self {
             Self::Registration(RegistrationError::Refused { retry_after, .. }) => *retry_after,
             // Until somebody puts another one there.
-            Self::BootstrapExpired { .. } => Some(Duration::from_secs(3600)),
+            Self::Attestation(_) => Some(Duration::from_secs(3600)),
             _ => None,
         }
     }
@@ -270,9 +278,9 @@ impl Failure {
             | Self::Possession(_)
             | Self::Key(_)
             | Self::Request(_)
-            | Self::BootstrapExpired { .. } => Layer::Credentials,
+            | Self::Attestation(_) => Layer::Credentials,
             Self::Store(_) => Layer::Store,
-            Self::ClockUnset => Layer::Clock,
+            Self::ClockSuspect { .. } | Self::ClockUnset => Layer::Clock,
         }
     }
 

@@ -15,8 +15,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use rand_core::CryptoRng;
+use zerotouch_credentials::ChainPolicy;
+use zerotouch_dps::RegistrationError;
 use zerotouch_store::{Change, Generation};
-use zerotouch_time::{Instant, Now};
+use zerotouch_time::{Instant, Now, UnixTime};
 
 use super::{Device, Phase};
 use crate::hub::HubSession;
@@ -139,6 +141,7 @@ impl<R: CryptoRng> Device<R> {
     /// A session with DPS failed. A credential that was refused is followed by the next; and a hub that
     /// was given up is not given up while DPS is of no help.
     pub(super) fn fail_at_dps(&mut self, failure: Failure, now: Now) {
+        let failure = blame_the_clock(failure, now);
         let refused = failure.class() == FailureClass::IdentityTerminal;
         self.trial.is_over = false;
         self.trial.failures = 0;
@@ -161,5 +164,24 @@ impl<R: CryptoRng> Device<R> {
         if session.credential == Credential::Previous && is_latest && self.storing.is_none() {
             self.store(Change::RollBack);
         }
+    }
+}
+
+/// A token that should be good and is refused by a service whose clock shows another time.
+fn blame_the_clock(failure: Failure, now: Now) -> Failure {
+    let theirs = |failure: &Failure| {
+        let Failure::Registration(RegistrationError::Refused { status: 401, error, .. }) = failure
+        else {
+            return None;
+        };
+        UnixTime::parse_rfc3339(error.timestamp_utc.as_deref()?)
+    };
+    match (theirs(&failure), now.wall) {
+        (Some(theirs), Some(ours))
+            if ours.since(theirs).max(theirs.since(ours)) > ChainPolicy::DEFAULT_SKEW =>
+        {
+            Failure::ClockSuspect { ours, theirs }
+        }
+        _ => failure,
     }
 }

@@ -5,7 +5,8 @@
 //! | the hub | for now | the hub again, after a delay that grows |
 //! | | the hub does not do it, or [`HUB_TRIES`] times in a row | DPS, after that delay |
 //! | DPS | | the hub with the certificate in use; DPS again, after a delay that grows |
-//! | either | never | the new certificate is staged; the schedule is that of the next |
+//! | either | the hub refuses the new certificate | DPS, after a delay that grows |
+//! | | never | the new certificate is active; the schedule is that of the next |
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -203,6 +204,12 @@ impl<R: CryptoRng> Device<R> {
         let failure = failure.clone().into();
         self.events.push_back(Event::RenewalFailed { failure, retry_in });
         true
+    }
+
+    /// The hub refused the new certificate. Perhaps DPS knows better; not at once, either way.
+    pub(super) fn renewed_in_vain(&mut self, now: Now) {
+        self.schedule.way = Way::Dps;
+        self.put_off_renewal(Duration::ZERO, now);
     }
 
     fn put_off_renewal(&mut self, floor: Duration, now: Now) -> Duration {

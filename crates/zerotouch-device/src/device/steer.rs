@@ -1,11 +1,13 @@
 //! What happens next: from the identity to the session, from a session's step to a change.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use core::mem;
 
 use rand_core::CryptoRng;
 use zerotouch_credentials::{
-    CertificateChain, CertificateRequest, ChainError, ChainPolicy, PrivateKey, RequestError,
+    CertificateChain, CertificateRequest, ChainError, ChainPolicy, Finding, PrivateKey,
+    RequestError,
 };
 use zerotouch_dps::{Assignment, ConnectionProfile, Registered};
 use zerotouch_hub::RequestId;
@@ -54,17 +56,24 @@ impl<R: CryptoRng> Device<R> {
             Some(Attestation::X509(identity)) => Some(identity.clone()),
             _ => None,
         };
-        let not_after = identity.as_ref().map(|identity| identity.chain.leaf().not_after());
-        if let (Some(not_after), Some(wall), false) = (not_after, now.wall, self.doubts_clock)
-            && not_after <= wall
-        {
-            return self.fail_at_dps(Failure::BootstrapExpired { not_after }, now);
+        if let Some(finding) = identity.as_ref().and_then(|identity| self.lint(identity, now)) {
+            return self.fail_at_dps(Failure::Attestation(Arc::new(finding)), now);
         }
         let (host, port) = (self.config.provisioning_host.clone(), self.config.provisioning_port);
         let connection = self.dial(host, port, identity);
         let session =
             DpsSession::new(&self.config, turn, (connection, csr), now.monotonic, &mut self.rng);
         self.phase = Phase::Dps(session);
+    }
+
+    /// What is wrong with a bootstrap certificate, before the service is asked in vain.
+    fn lint(&self, identity: &TlsIdentity, now: Now) -> Option<Finding> {
+        let policy = ChainPolicy {
+            now: now.wall.filter(|_| !self.doubts_clock),
+            ..ChainPolicy::new(&[], self.config.registration.registration_id.as_str())
+        };
+        let findings = identity.chain.lint(&*identity.signer, &policy);
+        findings.into_iter().find(Finding::is_error)
     }
 
     fn dial_hub(
@@ -136,9 +145,6 @@ impl<R: CryptoRng> Device<R> {
                 if let Phase::Hub(session) = &mut self.phase {
                     session.renewal = Renewing::No;
                 }
-                if let Some(staged) = &self.identity.staged {
-                    self.schedule.succeeded(staged.chain.leaf(), now.monotonic);
-                }
                 self.switch(now);
             }
             Change::Activate => {
@@ -146,6 +152,7 @@ impl<R: CryptoRng> Device<R> {
                     session.credential = Credential::Active;
                 }
                 if let Some(active) = &self.identity.active {
+                    self.schedule.succeeded(active.chain.leaf(), now.monotonic);
                     let (generation, thumbprint) =
                         (active.number, active.chain.leaf().thumbprint());
                     self.events.push_back(Event::Activated { generation, thumbprint });
@@ -153,6 +160,7 @@ impl<R: CryptoRng> Device<R> {
                 self.resume_renewal(now);
             }
             Change::DiscardStaged => {
+                self.renewed_in_vain(now);
                 let generation = self.identity.last_number;
                 self.events.push_back(Event::RolledBack { generation });
             }

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng;
+use zerotouch_credentials::SymmetricKey;
 use zerotouch_device::{
     Action, Attestation, Config, Device, Dial, Event, State, TransportFailure, TransportFailureKind,
 };
 use zerotouch_dps::{IdScope, RegistrationId};
-use zerotouch_emulator::cloud::{self, Cloud, DpsSettings, Fixture};
+use zerotouch_emulator::cloud::{
+    self, Cloud, DpsSettings, Fixture, GroupAttestation, SymmetricKeys,
+};
 use zerotouch_store::{Change, Identity, MemoryStore, Store, StoreError};
 use zerotouch_time::{Instant, Now, UnixTime};
 
@@ -39,6 +42,8 @@ pub(crate) struct Bench {
     pub(crate) events: Vec<Event>,
     /// Every state it was told of, in order.
     pub(crate) states: Vec<State>,
+    /// What the device sent, and when by its clock.
+    pub(crate) sent: Vec<(UnixTime, Vec<u8>)>,
     /// What the device receives instead of what was sent to it.
     pub(crate) garbles: Garbles,
     connection: Option<(zerotouch_device::ConnectionId, cloud::ConnectionId)>,
@@ -90,6 +95,7 @@ impl Bench {
             dials: Vec::new(),
             events: Vec::new(),
             states: Vec::new(),
+            sent: Vec::new(),
             garbles: Box::new(|bytes| bytes),
             connection: None,
             connections: 0,
@@ -189,6 +195,18 @@ impl Bench {
         self.pump();
     }
 
+    /// Another cloud in the place of this one, with the same enrolment and other authorities.
+    pub(crate) fn replace_cloud(&mut self, seed: u64) {
+        let key = self.cloud.group_key(Fixture::DEFAULT_GROUP).unwrap().to_base64();
+        let mut fixture = fixture();
+        fixture.enrollment_groups[0].attestation = GroupAttestation::SymmetricKeys(SymmetricKeys {
+            primary: Some(SymmetricKey::from_base64(&key).unwrap()),
+            ..SymmetricKeys::default()
+        });
+        let rng = ChaCha20Rng::seed_from_u64(seed);
+        self.cloud = Cloud::new(fixture, rng, self.now.wall.unwrap()).unwrap();
+    }
+
     /// The connection breaks, and both ends learn of it.
     pub(crate) fn cut(&mut self) {
         let (connection, link) = self.connection.take().expect("a connection to cut");
@@ -282,6 +300,7 @@ impl Bench {
         let Some((_, link)) = self.connection else { return false };
         let Some(bytes) = self.device.poll_transmit() else { return false };
         let length = bytes.len();
+        self.sent.extend(self.now.wall.map(|wall| (wall, bytes.to_vec())));
         self.cloud.handle_bytes(link, bytes, self.now);
         let now = self.device_now();
         self.device.handle_transmitted(length, now);

@@ -169,7 +169,7 @@ fn row_41_a_first_certificate_that_the_hub_refuses_is_discarded() {
 
 // Row 41: a renewed certificate that is refused gives way to the one before, at once.
 #[test]
-fn row_41_a_refused_renewal_rolls_back_at_once() {
+fn r5_row_41_a_refused_renewal_rolls_back_at_once() {
     let mut bench = Bench::connected();
     let first = bench.device.identity().active.as_ref().unwrap().chain.leaf().thumbprint();
     bench.dial_fails = Box::new(move |dial| {
@@ -188,7 +188,7 @@ fn row_41_a_refused_renewal_rolls_back_at_once() {
 
 // R6: a year in a box. No attempt with the expired certificate, no error: straight to DPS.
 #[test]
-fn row_08_an_expired_identity_provisions_anew() {
+fn r6_row_08_an_expired_identity_provisions_anew() {
     let mut bench = Bench::connected().restart(31 * DAY);
     bench.start();
     assert_eq!(bench.dials.last().unwrap().host, "global.azure-devices-provisioning.net");
@@ -271,7 +271,7 @@ fn renewal_response_after_reconnect() {
 
 // The same across the end of the process: the key and the id were stored first.
 #[test]
-fn a_renewal_survives_a_restart() {
+fn c9_r3_a_renewal_survives_a_restart() {
     let mut bench = Bench::connected();
     bench.device.renew(bench.now).unwrap();
     bench.pump();
@@ -308,7 +308,7 @@ fn chain_key_mismatch() {
 }
 
 #[test]
-fn one_renewal_at_a_time_and_only_when_connected() {
+fn c8_one_renewal_at_a_time_and_only_when_connected() {
     let mut bench = Bench::new();
     assert_eq!(bench.device.renew(bench.now), Err(RenewError::NotConnected));
     let mut bench = Bench::connected();

@@ -84,7 +84,7 @@ fn what_was_not_acknowledged_is_sent_again_in_order() {
 
 // A change of certificate is a change of connection too.
 #[test]
-fn nothing_is_lost_when_the_certificate_changes() {
+fn r4_nothing_is_lost_when_the_certificate_changes() {
     let mut bench = Bench::connected();
     bench.device.renew(bench.now).unwrap();
     let mut sent = Vec::new();
