@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use zerotouch_credentials::{ChainError, Finding, SymmetricKey};
+use zerotouch_credentials::{ChainError, Finding, KeyAlgorithm, SymmetricKey};
 use zerotouch_device::{
     Attestation, Credential, Event, Failure, FailureClass, Layer, OnRefusal, Scope, State,
     TlsIdentity, TransportFailureKind as Kind,
@@ -565,4 +565,44 @@ fn r9_another_authority_is_accepted() {
         bench.generation() == 2 && bench.device.state() == State::Connected
     });
     assert_ne!(issuer(&bench), before);
+}
+
+// What the book says of the load that a device is to services while something lasts.
+#[test]
+fn the_load_on_the_services_is_bounded() {
+    let hours = |bench: &mut Bench, count: u32| {
+        // The ladders' first steps apart.
+        bench.wait(Duration::from_secs(3 * 3600));
+        let before = bench.dials.len();
+        bench.wait(Duration::from_secs(3600) * count);
+        f64::from(u32::try_from(bench.dials.len() - before).unwrap()) / f64::from(count)
+    };
+    let mut hub_is_down = returning();
+    hub_is_down.dial_fails = Box::new(|_| Some(Kind::Unreachable));
+    hub_is_down.start();
+    let mut refused = returning();
+    refused.garbles = instead_of(CONNACK, &[CONNACK, 2, 0, 5]);
+    refused.start();
+    let mut disabled = Bench::with(
+        {
+            let mut fixture = fixture();
+            fixture.enrollment_groups[0].enabled = false;
+            fixture
+        },
+        Identity::default(),
+        |config| config.key_algorithm = KeyAlgorithm::EcdsaP256,
+    );
+    disabled.start();
+    let mut untrusted = returning();
+    untrusted.dial_fails = Box::new(|_| Some(Kind::ServerUntrusted));
+    untrusted.start();
+    for (name, bench, at_most) in [
+        ("down", &mut hub_is_down, 140.0),
+        ("refused", &mut refused, 6.0),
+        ("disabled", &mut disabled, 140.0),
+        ("untrusted", &mut untrusted, 6.0),
+    ] {
+        let per_hour = hours(bench, 4);
+        assert!((0.5..=at_most).contains(&per_hour), "{name}: {per_hour} attempts in an hour");
+    }
 }
