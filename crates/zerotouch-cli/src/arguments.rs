@@ -94,6 +94,9 @@ pub(crate) struct Demo {
     /// directory]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Use an identity whose files others can read, which is refused otherwise
+    #[arg(long, requires = "state_dir")]
+    pub insecure_permissions: bool,
     /// The algorithm of the key pair
     #[arg(long, value_enum, default_value_t)]
     pub key_algorithm: Algorithm,

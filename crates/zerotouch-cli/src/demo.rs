@@ -11,7 +11,7 @@ use zerotouch_device::{Attestation, Config};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
 use zerotouch_emulator::cloud::{CloudEvent, Fixture};
-use zerotouch_store::{Change, FileStore, Generation, Store};
+use zerotouch_store::{Change, FileStore, Generation, Store, StoreError};
 use zerotouch_tls::Roots;
 use zerotouch_tokio::Device;
 
@@ -42,7 +42,7 @@ async fn in_state_dir(arguments: &Demo, timeline: &mut Timeline) -> Result<Value
         _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
     };
     if outcome.is_err() {
-        leave_nothing_half_done(state.path(), &registration_id);
+        leave_nothing_half_done(arguments, state.path(), &registration_id);
     }
     outcome
 }
@@ -56,7 +56,12 @@ async fn journey(
     let given_key = arguments.symmetric_key.as_ref().map(SecretReference::read_key).transpose()?;
     let ca_file = arguments.ca_file.as_deref().map(read_ca_file).transpose()?;
     // Opened first: a directory that cannot be written is known before anybody is asked for anything.
-    let mut store = FileStore::open(state, registration_id.as_str())?;
+    let mut store = open(arguments, state, registration_id)?;
+    for damage in store.damage() {
+        let (path, reason) = (damage.path.display().to_string(), damage.reason.to_string());
+        let words = format!("a stored file is damaged and kept as {path} ({reason})");
+        timeline.done("damage", &words, json!({ "path": path, "reason": reason }));
+    }
     if let Some(active) = store.load()?.active {
         found(&active, timeline);
     }
@@ -131,20 +136,36 @@ fn confirm(
 }
 
 /// A key whose certificate never came is of no use to anybody; a whole identity is kept.
-fn leave_nothing_half_done(state: &Path, registration_id: &RegistrationId) {
-    let Ok(mut store) = FileStore::open(state, registration_id.as_str()) else { return };
+fn leave_nothing_half_done(arguments: &Demo, state: &Path, registration_id: &RegistrationId) {
+    let Ok(mut store) = open(arguments, state, registration_id) else { return };
     let Ok(identity) = store.load() else { return };
     if identity.pending.is_some() && store.apply(&Change::DiscardPending).is_err() {
         return;
     }
     let nobody =
         identity.staged.is_none() && identity.active.is_none() && identity.previous.is_empty();
-    if nobody {
-        let path = store.path().to_path_buf();
-        drop(store);
+    let path = store.path().to_path_buf();
+    drop(store);
+    if nobody && !has_evidence(&path) {
         // What cannot be removed holds no key any more.
         let _ = std::fs::remove_dir_all(path);
     }
+}
+
+/// Whether damaged files are kept there for whoever wants to know why.
+fn has_evidence(path: &Path) -> bool {
+    let names = std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.file_name());
+    names.into_iter().any(|name| name.to_string_lossy().starts_with("damaged-"))
+}
+
+fn open(
+    arguments: &Demo,
+    state: &Path,
+    registration_id: &RegistrationId,
+) -> Result<FileStore, StoreError> {
+    FileStore::options()
+        .insecure_permissions(arguments.insecure_permissions)
+        .open(state, registration_id.as_str())
 }
 
 /// Where identities rest: the user's directory, or one that goes with the process.
