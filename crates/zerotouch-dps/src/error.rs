@@ -7,11 +7,14 @@ use core::time::Duration;
 use thiserror::Error;
 use zerotouch_wire::ServiceError;
 
+use crate::wire::MAX_MESSAGE_LENGTH;
+
 /// Why a registration ended without an assignment. The service's words and numbers are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegistrationError {
-    /// The service answered with a status of 300 or more.
+    /// The service answered with another status than 200 and 202, and not with one that asks for patience
+    /// (429, 5xx).
     #[error("registration refused with status {status}: {error}")]
     Refused {
         /// The status in the topic.
@@ -24,13 +27,13 @@ pub enum RegistrationError {
     /// The operation ended with `failed`; this arrives on status 200.
     #[error("the registration failed: {error}")]
     Failed {
-        /// `errorCode` and `errorMessage` of the registration state.
+        /// `errorCode` and `errorMessage` of the registration state, and `retry-after` of the topic.
         error: Box<ServiceError>,
     },
     /// The enrolment is disabled; this arrives on status 200 too.
     #[error("the enrolment is disabled")]
     Disabled,
-    /// Assigned, but without a hub or a device id of legal length.
+    /// Assigned, but without a hub or a device id of legal length and letters.
     #[error("assigned without a usable {missing}")]
     Incomplete {
         /// Which member.
@@ -49,6 +52,12 @@ pub enum RegistrationError {
         /// The body's first characters.
         excerpt: String,
     },
+    /// The request is larger than the service takes. It was not sent.
+    #[error("the request has {length} bytes, the service takes {MAX_MESSAGE_LENGTH}")]
+    TooLarge {
+        /// Its length.
+        length: usize,
+    },
     /// The service did not answer a request, or did not finish, in time.
     #[error("no {what} within {} s", after.as_secs())]
     TimedOut {
@@ -57,4 +66,15 @@ pub enum RegistrationError {
         /// How long.
         after: Duration,
     },
+}
+
+impl RegistrationError {
+    /// The delay the service asks for before another try.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Failed { error } => error.retry_after(),
+            _ => None,
+        }
+    }
 }

@@ -2,15 +2,17 @@
 //!
 //! | state | input | next |
 //! |---|---|---|
-//! | `Idle` | `start` | `Asked(Register)` |
+//! | `Idle` | `start` | `Asked(Register)`; `Done` if the service would not take the body |
 //! | `Asked(step)` | `assigning` for its request id | `Pausing(Poll)` until `retry-after` |
-//! | | `assigned`, `failed`, `disabled`, a refusal | `Done` |
-//! | | 429, 5xx | `Pausing(step)` until `retry-after`, a ladder above it |
+//! | | `assigned`, `failed`, `disabled`, a refusal, a body that cannot be read | `Done` |
+//! | | 429, 5xx | `Pausing(step)` until `retry-after` and a ladder above it |
 //! | | no answer in time | `Done` |
 //! | `Pausing(step)` | its instant | `Asked(step)` |
 //! | any but `Idle`, `Done` | the overall deadline | `Done` |
 //!
-//! A message whose request id is not the one awaited (foreign, late, repeated) changes nothing.
+//! A message whose request id is not the one awaited (foreign, late, repeated) changes nothing. To cancel
+//! is to drop the engine, in any state: the service ends what it began, and its answers are foreign to
+//! the next registration.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -27,8 +29,8 @@ use zerotouch_time::Instant;
 use zerotouch_wire::{ReplyTopic, ServiceError, percent_encode};
 
 use crate::wire::{
-    REPLY_PREFIX, RegisterRequest, RegistrationOperationStatus, RegistrationState,
-    RegistrationStatus, register_topic, status_topic,
+    MAX_MESSAGE_LENGTH, REPLY_PREFIX, RegisterRequest, RegistrationOperationStatus,
+    RegistrationState, RegistrationStatus, register_topic, status_topic,
 };
 use crate::{
     Assignment, DEFAULT_API_VERSION, IdScope, Registered, RegistrationError, RegistrationId,
@@ -36,8 +38,16 @@ use crate::{
 
 /// The longest host name DNS allows.
 const MAX_HOST_LENGTH: usize = 253;
+/// What a host name holds beside letters and digits.
+const HOST_CHARACTERS: &str = "-._";
 /// The longest device id IoT Hub allows.
 const MAX_DEVICE_ID_LENGTH: usize = 128;
+/// What a device id holds beside letters and digits (Azure docs, "Understand the identity registry"). It
+/// goes into topics, which `#`, `+` and `/` would change.
+const DEVICE_ID_CHARACTERS: &str = "-.%_*?!(),:=@$'";
+/// The least time between an answer and the next request, whatever `retry-after` says: it keeps within the
+/// service's 5 polls per 10 s.
+const MINIMUM_PAUSE: Duration = Duration::from_secs(2);
 /// The ladder for 429 and 5xx without, or above, a `retry-after`.
 const THROTTLE_INITIAL: Duration = Duration::from_secs(2);
 const THROTTLE_CAP: Duration = Duration::from_secs(60);
@@ -49,19 +59,21 @@ pub struct Config {
     pub id_scope: IdScope,
     /// Which device.
     pub registration_id: RegistrationId,
-    /// Default [`DEFAULT_API_VERSION`]. Nothing is derived from the text.
+    /// Default [`DEFAULT_API_VERSION`]. Nothing is derived from the text: the service decides what it
+    /// makes of a request, and what comes with an answer is read whatever was asked for.
+    ///
+    /// `2019-03-31` and `2021-06-01` refuse a certificate request; `2025-07-01-preview` issues
+    /// certificates; `2026-11-01` and `2026-11-02-preview` also say which protocol the hub speaks.
     pub api_version: String,
     /// Sent as `ClientVersion`; default `zerotouch/` and this crate's version.
     pub client_version: String,
-    /// JSON for a custom allocation webhook; default none.
+    /// JSON for a custom allocation webhook; default none. With the certificate request it has to fit into
+    /// [`MAX_MESSAGE_LENGTH`](crate::wire::MAX_MESSAGE_LENGTH).
     pub payload: Option<Box<RawValue>>,
     /// How long one request may go unanswered; default 30 s.
     pub response_timeout: Duration,
     /// How long the whole registration may take; default 10 min.
     pub deadline: Duration,
-    /// The least time between a `202` and the next poll, whatever `retry-after` says; default 2 s,
-    /// which keeps within the service's 5 polls per 10 s.
-    pub minimum_poll_interval: Duration,
 }
 
 impl Config {
@@ -75,7 +87,6 @@ impl Config {
             payload: None,
             response_timeout: Duration::from_secs(30),
             deadline: Duration::from_secs(600),
-            minimum_poll_interval: Duration::from_secs(2),
         }
     }
 
@@ -175,10 +186,15 @@ impl Registration {
 
     /// The subscription to [`crate::SUBSCRIPTION`] was granted: begin. A second call does nothing.
     pub fn start(&mut self, now: Instant) {
-        if matches!(self.state, State::Idle) {
-            self.deadline = now + self.config.deadline;
-            self.ask(Step::Register, now);
+        if !matches!(self.state, State::Idle) {
+            return;
         }
+        let length = self.register_body().len();
+        if length > MAX_MESSAGE_LENGTH {
+            return self.fail(RegistrationError::TooLarge { length });
+        }
+        self.deadline = now + self.config.deadline;
+        self.ask(Step::Register, now);
     }
 
     /// A message arrived on any topic; those that are not the awaited answer are ignored.
@@ -230,6 +246,7 @@ impl Registration {
                 let error = ServiceError {
                     error_code: state.error_code,
                     message: state.error_message,
+                    retry_after_seconds: reply.retry_after().map(|delay| delay.as_secs()),
                     ..ServiceError::default()
                 };
                 self.fail(RegistrationError::Failed { error: Box::new(error) });
@@ -241,8 +258,7 @@ impl Registration {
                     (_, Step::Poll { operation_id }) => operation_id,
                     (_, Step::Register) => return self.fail(unreadable(reply.status, body)),
                 };
-                let floor =
-                    reply.retry_after().unwrap_or_default().max(self.config.minimum_poll_interval);
+                let floor = reply.retry_after().unwrap_or_default().max(MINIMUM_PAUSE);
                 // The service's pace is obeyed as a floor; a tenth above it keeps a fleet apart.
                 let next_poll = floor + jitter(floor / 10, rng);
                 self.throttled = 0;
@@ -325,7 +341,7 @@ impl Registration {
     fn throttle_delay(&mut self, retry_after: Option<Duration>, rng: &mut impl Rng) -> Duration {
         let step = THROTTLE_INITIAL.saturating_mul(1 << self.throttled.min(8)).min(THROTTLE_CAP);
         self.throttled += 1;
-        let floor = retry_after.unwrap_or_default().max(self.config.minimum_poll_interval);
+        let floor = retry_after.unwrap_or_default().max(MINIMUM_PAUSE);
         floor + jitter(step, rng)
     }
 
@@ -355,12 +371,13 @@ fn registered(
         payload,
         ..
     } = operation.registration_state.unwrap_or_default();
-    let within = |text: Option<String>, limit, missing| {
-        text.filter(|text| (1..=limit).contains(&text.len()))
+    let usable = |text: Option<String>, limit, others: &str, missing| {
+        let legal = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+        text.filter(|text| (1..=limit).contains(&text.len()) && text.chars().all(legal))
             .ok_or(RegistrationError::Incomplete { missing })
     };
-    let assigned_hub = within(assigned_hub, MAX_HOST_LENGTH, "hub")?;
-    let device_id = within(device_id, MAX_DEVICE_ID_LENGTH, "device id")?;
+    let assigned_hub = usable(assigned_hub, MAX_HOST_LENGTH, HOST_CHARACTERS, "hub")?;
+    let device_id = usable(device_id, MAX_DEVICE_ID_LENGTH, DEVICE_ID_CHARACTERS, "device id")?;
     let issued_certificate_chain = issued_certificate_chain.unwrap_or_default();
     if csr_sent && issued_certificate_chain.is_empty() {
         return Err(RegistrationError::ChainMissing);

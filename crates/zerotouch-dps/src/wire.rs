@@ -22,6 +22,9 @@ pub const REGISTER_PREFIX: &str = "$dps/registrations/PUT/iotdps-register/?";
 /// How the topic of a status request begins; a property bag follows.
 pub const STATUS_PREFIX: &str = "$dps/registrations/GET/iotdps-get-operationstatus/?";
 
+/// The largest message the service takes: 96 KiB (Azure docs, DPS limits).
+pub const MAX_MESSAGE_LENGTH: usize = 96 * 1024;
+
 /// The topic that registers.
 pub fn register_topic(request_id: &str) -> String {
     format!("{REGISTER_PREFIX}$rid={request_id}")

@@ -20,8 +20,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use zerotouch_credentials::CertificateRequest;
 use zerotouch_dps::wire::{
-    REGISTER_PREFIX, REPLY_PREFIX, RegisterRequest, RegistrationOperationStatus, RegistrationState,
-    RegistrationStatus, STATUS_PREFIX,
+    MAX_MESSAGE_LENGTH, REGISTER_PREFIX, REPLY_PREFIX, RegisterRequest,
+    RegistrationOperationStatus, RegistrationState, RegistrationStatus, STATUS_PREFIX,
 };
 use zerotouch_mqtt_codec::{Publish, QoS};
 use zerotouch_time::Instant;
@@ -37,9 +37,6 @@ use super::namespace::Namespace;
 use super::refusal::{self, DpsRefusal};
 use super::registry::{Device, DeviceKey, HubCredential, Substatus};
 use super::throttle::Throttle;
-
-/// The largest message the service takes: 96 KiB (Azure docs, DPS limits).
-const MAX_MESSAGE: usize = 96 * 1024;
 
 /// The service.
 #[derive(Debug)]
@@ -150,7 +147,7 @@ impl Dps {
         let Some(bag) = bag.map(PropertyBag::new) else {
             return fx.command(at.connection, Command::Close);
         };
-        if publish.qos() == QoS::ExactlyOnce || publish.payload.len() > MAX_MESSAGE {
+        if publish.qos() == QoS::ExactlyOnce || publish.payload.len() > MAX_MESSAGE_LENGTH {
             return fx.command(at.connection, Command::Close);
         }
         if let Some(id) = publish.packet_identifier() {
