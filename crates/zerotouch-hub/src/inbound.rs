@@ -36,7 +36,9 @@ impl<'a> Inbound<'a> {
     /// message is acknowledged and ignored.
     pub fn parse(device_id: &str, topic: &'a str) -> Option<Self> {
         if let Some(rest) = topic.strip_prefix("devices/") {
-            let bag = rest.strip_prefix(device_id)?.strip_prefix("/messages/devicebound/")?;
+            let bag = rest.strip_prefix(device_id)?.strip_prefix("/messages/devicebound")?;
+            // The filter takes the topic without a last level, too; the vendor's Python client does.
+            let bag = if bag.is_empty() { bag } else { bag.strip_prefix('/')? };
             return Some(Self::Command { properties: PropertyBag::new(bag) });
         }
         if let Some(rest) = topic.strip_prefix(METHOD_PREFIX) {
@@ -66,6 +68,10 @@ mod tests {
         let parse = |topic| Inbound::parse("d", topic);
         assert!(matches!(parse("devices/d/messages/devicebound/%24.to=%2Fdevices%2Fd&a=b"),
             Some(Inbound::Command { properties }) if properties.get("$.to").is_some()));
+        for bare in ["devices/d/messages/devicebound", "devices/d/messages/devicebound/"] {
+            assert!(matches!(parse(bare),
+                Some(Inbound::Command { properties }) if properties.iter().next().is_none()));
+        }
         assert_eq!(
             parse("$iothub/methods/POST/go/?$rid=a1"),
             Some(Inbound::Method { name: "go", request_id: "a1" })
@@ -82,6 +88,7 @@ mod tests {
             "",
             "devices/e/messages/devicebound/",
             "devices/d2/messages/devicebound/",
+            "devices/d/messages/devicebounds",
             "devices/d/messages/events/",
             "$iothub/methods/POST/?$rid=1",
             "$iothub/methods/POST//?$rid=1",

@@ -1,27 +1,19 @@
-//! The device protocol of Azure IoT Hub over MQTT 3.1.1: topics, payloads, and certificate renewal,
-//! without sockets and over any MQTT client.
+#![doc = include_str!("../README.md")]
 //!
-//! ```text
-//!   CONNECT    client id = device id, user name = username(…)
-//!   SUBSCRIBE  wire::{COMMANDS…, METHODS, TWIN_RESPONSES, DESIRED_PROPERTIES, CREDENTIALS}
-//!   PUBLISH ◄─ Telemetry::topic, Renewal::poll_request      PUBLISH from the hub ─► Inbound::parse
-//! ```
+//! # Contents
 //!
-//! ```
-//! use zerotouch_hub::{Inbound, Telemetry, username};
-//!
-//! let telemetry = Telemetry::new(br#"{"celsius":21}"#.as_slice())
-//!     .content_type("application/json")
-//!     .property("alarm", "no");
-//! assert_eq!(
-//!     telemetry.topic("pump-17"),
-//!     "devices/pump-17/messages/events/$.ct=application%2Fjson&alarm=no",
-//! );
-//!
-//! let Some(Inbound::Method { name, request_id }) =
-//!     Inbound::parse("pump-17", "$iothub/methods/POST/reboot/?$rid=4") else { panic!() };
-//! assert_eq!((name, request_id), ("reboot", "4"));
-//! ```
+//! | | |
+//! |---|---|
+//! | [`username`] | who connects, with which api-version and model |
+//! | [`Telemetry`] | a message to the cloud, and its topic |
+//! | [`Inbound`] | what a message from the hub is about |
+//! | [`CloudMessage`] | a message from the cloud |
+//! | [`Methods`], [`MethodEvent`], [`MethodCall`] | calls that await an answer |
+//! | [`Twin`], [`TwinEvent`], [`Properties`] | desired and reported properties |
+//! | [`Renewal`], [`RenewalEvent`], [`RequestId`] | a certificate over the hub's connection |
+//! | [`RenewalError`], [`Recovery`] | why there is none, and what may come of that |
+//! | `FileUpload`, `HttpRequest` | a file over HTTPS (feature `file-upload`) |
+//! | [`wire`] | topics, JSON and limits, for both ends |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -35,6 +27,8 @@ mod renewal;
 mod request;
 mod telemetry;
 mod twin;
+#[cfg(feature = "file-upload")]
+mod upload;
 pub mod wire;
 
 pub use inbound::Inbound;
@@ -46,4 +40,9 @@ pub use renewal::{
 pub use request::Request;
 pub use telemetry::Telemetry;
 pub use twin::{Properties, ReportError, ReportHandle, Twin, TwinConfig, TwinError, TwinEvent};
+#[cfg(feature = "file-upload")]
+pub use upload::{
+    FILE_UPLOAD_API_VERSION, FileUpload, HttpBody, HttpRequest, UploadError, UploadEvent,
+    UploadStep,
+};
 pub use wire::{DEFAULT_API_VERSION, username};

@@ -70,4 +70,22 @@ mod tests {
         assert_eq!(message.properties[4], ("none".into(), None));
         assert_eq!((message.property("bad"), message.property("b")), (Some("%zz"), Some("1+2")));
     }
+
+    // The same topic read by the vendor's clients. azure-iot-device 2.14.0 (PyPI) reads all of it so but the
+    // second `=` (which ends the value there) and `%ff` (a replacement character there);
+    // azure-iot-device-mqtt 1.16.4 (npm) reads a property without a value as "undefined" and loses
+    // messages with `%zz`.
+    #[test]
+    fn reads_what_the_vendors_clients_read() {
+        let bag = PropertyBag::new(
+            "%24.mid=m%201&%24.to=%2Fdevices%2Fd%2Fmessages%2FdeviceBound&iothub-ack=full&a%2Fb=1+2\
+             &empty=&null&bad=%zz&eq=1=2&%C3%BC=%ff",
+        );
+        let message = CloudMessage::new(bag, b"b");
+        let read = |name| message.property(name);
+        assert_eq!(message.message_id(), Some("m 1"));
+        assert_eq!((read("iothub-ack"), read("a/b")), (Some("full"), Some("1+2")));
+        assert_eq!((read("empty"), read("null"), read("bad")), (Some(""), None, Some("%zz")));
+        assert_eq!((read("eq"), read("ü")), (Some("1=2"), Some("%ff")));
+    }
 }

@@ -3,6 +3,7 @@
 //! | state | input | next |
 //! |---|---|---|
 //! | `Idle` | `start` (the subscription is granted) | `Asked`; `Done` if the operation has expired meanwhile |
+//! | | 200, which a session that outlived its connection delivers at once | `Done` |
 //! | `Asked` | 202 | `Accepted` |
 //! | `Asked`, `Accepted` | 200 with certificates | `Done` |
 //! | | 409 naming our own request id | `Accepted`: the service already has it |
@@ -12,7 +13,7 @@
 //! | | no answer in time | `Done` |
 //! | | `interrupt` (the connection ended) | `Idle`, to be started again with the same request |
 //!
-//! The service holds the result until it is delivered, so after a lost connection the same request
+//! Each 202 begins the wait for the certificate anew. The service holds the result until it is delivered, so after a lost connection the same request
 //! goes out again under the same request id. An operation under another id is not this device's any more:
 //! the key it was for is gone.
 
@@ -180,11 +181,15 @@ impl Renewal {
         }
     }
 
-    /// An answer on [`crate::wire::CREDENTIALS`]; one to another request is ignored.
+    /// An answer on [`crate::wire::CREDENTIALS`]; one to another request is ignored. To be called before
+    /// [`Renewal::start`], too: a certificate may come before this connection has asked for it.
     pub fn handle_reply(&mut self, reply: &ReplyTopic<'_>, body: &[u8], now: Instant) {
-        if matches!(self.state, State::Idle | State::Done)
-            || reply.request_id() != Some(self.request_id.as_str())
-        {
+        let awaited = match self.state {
+            State::Idle => reply.status == 200,
+            State::Asked { .. } | State::Accepted { .. } => true,
+            State::Done => false,
+        };
+        if !awaited || reply.request_id() != Some(self.request_id.as_str()) {
             return;
         }
         let accepted = State::Accepted { until: now + self.config.response_timeout };
@@ -193,6 +198,8 @@ impl Renewal {
                 let body: CertificateRequestAccepted =
                     serde_json::from_slice(body).unwrap_or_default();
                 self.expires = body.expires().or(self.expires);
+                // What was in the way is gone: asked again, this would cancel our own operation.
+                self.body.replace = None;
                 self.state = accepted;
                 self.event = Some(RenewalEvent::Accepted(body));
             }
@@ -213,12 +220,16 @@ impl Renewal {
                 let in_the_way = error.info("requestId");
                 match status {
                     409 if in_the_way == Some(self.request_id.as_str()) => {
+                        let expires = error.info("operationExpires");
+                        self.expires = expires.and_then(UnixTime::parse_rfc3339).or(self.expires);
                         self.state = accepted;
                         return;
                     }
                     409 if !self.has_replaced => {
                         self.has_replaced = true;
-                        self.body.replace = Some(in_the_way.unwrap_or("*").into());
+                        // A name that the hub itself would not take is no name.
+                        let named = in_the_way.filter(|id| RequestId::new(id).is_ok());
+                        self.body.replace = Some(named.unwrap_or("*").into());
                         return self.ask(now);
                     }
                     412 if self.body.replace.take().is_some() => return self.ask(now),

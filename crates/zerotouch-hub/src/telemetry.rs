@@ -1,10 +1,9 @@
 //! Device-to-cloud messages.
 
-use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use zerotouch_wire::percent_encode;
+use zerotouch_wire::percent_encode_to;
 
 use crate::wire::telemetry_prefix;
 
@@ -14,7 +13,7 @@ pub struct Telemetry {
     /// The body, at most [`crate::wire::MAX_TELEMETRY_LENGTH`] bytes.
     pub payload: Vec<u8>,
     /// Names and values in the order they are sent; system properties begin with `$.`.
-    properties: Vec<(Cow<'static, str>, String)>,
+    properties: Vec<(String, String)>,
 }
 
 impl Telemetry {
@@ -23,75 +22,68 @@ impl Telemetry {
         Self { payload: payload.into(), properties: Vec::new() }
     }
 
-    /// Adds an application property.
+    /// Adds an application property. A name that begins with `$.` is a system property's: those that a
+    /// device may set have methods of their own here.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.properties.push((Cow::Owned(name.into()), value.into()));
+        self.properties.push((name.into(), value.into()));
         self
     }
 
     /// The message's own id (`$.mid`).
     #[must_use]
     pub fn message_id(self, id: impl Into<String>) -> Self {
-        self.system("$.mid", id)
+        self.property("$.mid", id)
     }
 
     /// The id of the message this one answers (`$.cid`).
     #[must_use]
     pub fn correlation_id(self, id: impl Into<String>) -> Self {
-        self.system("$.cid", id)
+        self.property("$.cid", id)
     }
 
     /// Who or what the message is from, below the device (`$.uid`).
     #[must_use]
     pub fn user_id(self, id: impl Into<String>) -> Self {
-        self.system("$.uid", id)
+        self.property("$.uid", id)
     }
 
     /// When what it tells was so (`$.ctime`), RFC 3339.
     #[must_use]
     pub fn creation_time(self, time: impl Into<String>) -> Self {
-        self.system("$.ctime", time)
+        self.property("$.ctime", time)
     }
 
     /// The component of the device's model that it is from (`$.sub`).
     #[must_use]
     pub fn component(self, name: impl Into<String>) -> Self {
-        self.system("$.sub", name)
+        self.property("$.sub", name)
     }
 
     /// The media type of the payload (`$.ct`), as `application/json`: the hub routes by content only
     /// with this and the encoding set.
     #[must_use]
     pub fn content_type(self, media_type: impl Into<String>) -> Self {
-        self.system("$.ct", media_type)
+        self.property("$.ct", media_type)
     }
 
     /// The encoding of the payload (`$.ce`), as `utf-8`.
     #[must_use]
     pub fn content_encoding(self, encoding: impl Into<String>) -> Self {
-        self.system("$.ce", encoding)
+        self.property("$.ce", encoding)
     }
 
-    fn system(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.properties.push((Cow::Borrowed(name), value.into()));
-        self
-    }
-
-    /// The topic to publish under.
+    /// The topic to publish under. Names and values are percent-encoded, the `$` of a system property
+    /// too, as the vendor's clients do; the device id is not.
     pub fn topic(&self, device_id: &str) -> String {
         let mut topic = telemetry_prefix(device_id);
         for (index, (name, value)) in self.properties.iter().enumerate() {
             if index > 0 {
                 topic.push('&');
             }
-            match name {
-                // The `$.` of a system property is syntax, not text.
-                Cow::Borrowed(system) => topic.push_str(system),
-                Cow::Owned(name) => topic.push_str(&percent_encode(name)),
-            }
+            percent_encode_to(&mut topic, name);
             topic.push('=');
-            topic.push_str(&percent_encode(value));
+            percent_encode_to(&mut topic, value);
         }
         topic
     }
@@ -107,7 +99,7 @@ mod tests {
         let telemetry = Telemetry::new("x").property("a/b&c", "#=+ü/").message_id("1&$.to=/evil");
         assert_eq!(
             telemetry.topic("d"),
-            "devices/d/messages/events/a%2Fb%26c=%23%3D%2B%C3%BC%2F&$.mid=1%26%24.to%3D%2Fevil"
+            "devices/d/messages/events/a%2Fb%26c=%23%3D%2B%C3%BC%2F&%24.mid=1%26%24.to%3D%2Fevil"
         );
     }
 
@@ -124,8 +116,29 @@ mod tests {
             .content_encoding("utf-8");
         assert_eq!(
             telemetry.topic("d"),
-            "devices/d/messages/events/$.mid=1&$.cid=2&$.uid=3&$.ctime=2026-01-31T12%3A52%3A20Z\
-             &$.sub=thermostat&$.ct=application%2Fjson&$.ce=utf-8"
+            "devices/d/messages/events/%24.mid=1&%24.cid=2&%24.uid=3\
+             &%24.ctime=2026-01-31T12%3A52%3A20Z&%24.sub=thermostat&%24.ct=application%2Fjson\
+             &%24.ce=utf-8"
+        );
+    }
+
+    // What azure-iot-device 2.14.0 (PyPI) writes for the same message, to the letter; azure-iot-device-mqtt
+    // 1.16.4 (npm) differs in leaving `!'()*` as they are.
+    #[test]
+    fn writes_what_the_vendors_python_client_writes() {
+        let telemetry = Telemetry::new("b")
+            .message_id("m/1 +&")
+            .correlation_id("c=~")
+            .user_id("ü")
+            .content_type("application/json")
+            .content_encoding("utf-8")
+            .property("a/b c", "#=+ü/!'()*~")
+            .property("z$", "");
+        assert_eq!(
+            telemetry.topic("d"),
+            "devices/d/messages/events/%24.mid=m%2F1%20%2B%26&%24.cid=c%3D~&%24.uid=%C3%BC\
+             &%24.ct=application%2Fjson&%24.ce=utf-8\
+             &a%2Fb%20c=%23%3D%2B%C3%BC%2F%21%27%28%29%2A~&z%24="
         );
     }
 

@@ -57,22 +57,6 @@ fn accepted_then_issued_in_either_shape() {
     }
 }
 
-// Recorded scenario 012: a request that is accepted and then refused.
-#[test]
-fn accepted_then_refused() {
-    let mut renewal = renewal();
-    renewal.start(START);
-    reply(&mut renewal, "202/?$rid=req-001", ACCEPTED);
-    let failed = reply(
-        &mut renewal,
-        "400/?$rid=req-001",
-        r#"{"errorCode":400037,"message":"bad","info":{"credentialError":"400000"}}"#,
-    );
-    assert!(
-        matches!(failed, Some(RenewalEvent::Failed(RenewalError::Refused { status: 400, error, .. })) if error.error_code == Some(400_037))
-    );
-}
-
 // Scenarios 019 and 020: the answer to a request of the last session; and the same request again.
 #[test]
 fn a_lost_connection_resubmits_the_same_request() {
@@ -119,23 +103,6 @@ fn an_operation_of_another_request_is_replaced_once() {
             "{failed:?}"
         );
     }
-}
-
-// Scenario 011: the operation to replace has gone by itself.
-#[test]
-fn nothing_to_replace_is_no_obstacle() {
-    let mut renewal = renewal();
-    renewal.start(START);
-    replaces(&mut renewal);
-    reply(&mut renewal, "409/?$rid=req-001", r#"{"info":{"requestId":"other"}}"#);
-    assert!(replaces(&mut renewal).is_some());
-    let gone = r#"{"errorCode":412001,"info":{"requestId":"other"}}"#;
-    assert_eq!(reply(&mut renewal, "412/?$rid=req-001", gone), None);
-    assert_eq!(replaces(&mut renewal), None);
-    assert!(matches!(
-        reply(&mut renewal, "412/?$rid=req-001", gone),
-        Some(RenewalEvent::Failed(RenewalError::Refused { status: 412, .. }))
-    ));
 }
 
 // Row 39 of the failure table: a request is made again until the service has forgotten the operation.
@@ -192,11 +159,10 @@ fn each_refusal_has_its_recovery() {
 #[test]
 fn foreign_replies_change_nothing_and_silence_ends() {
     let mut renewal = renewal();
-    assert_eq!(
-        reply(&mut renewal, "200/?$rid=req-001", "[\"QQ==\"]"),
-        None,
-        "nothing was asked yet"
-    );
+    for tail in ["202/?$rid=req-001", "400/?$rid=req-001", "409/?$rid=req-001", "200/?$rid=0"] {
+        assert_eq!(reply(&mut renewal, tail, "[\"QQ==\"]"), None, "nothing was asked yet");
+        assert_eq!(renewal.poll_request(), None, "{tail}");
+    }
     renewal.start(START);
     for tail in ["200/?$rid=req-002", "200/?", "400/?$rid=req-001x"] {
         assert_eq!(reply(&mut renewal, tail, r#"["TEVBRg=="]"#), None);
@@ -242,4 +208,19 @@ fn the_services_rules_are_kept_before_sending() {
     for bad in ["abc", "-abcd", "abcd-", "ab_cd", "a b c", &"a".repeat(37)] {
         assert!(RequestId::new(bad).is_err(), "{bad}");
     }
+}
+
+// The service tells until when it keeps an operation in a conflict, too; after a restart nothing else does.
+#[test]
+fn a_conflict_with_ourselves_tells_the_expiry() {
+    let mut renewal = renewal();
+    renewal.start(START);
+    let own = r#"{"info":{"requestId":"req-001","operationExpires":"2026-01-31T12:52:20Z"}}"#;
+    assert_eq!(reply(&mut renewal, "409/?$rid=req-001", own), None);
+    renewal.interrupt();
+    renewal.start(Now { wall: Some(UnixTime::from_secs(1_769_863_940)), ..START });
+    assert!(matches!(
+        renewal.poll_event(),
+        Some(RenewalEvent::Failed(RenewalError::Expired { .. }))
+    ));
 }
