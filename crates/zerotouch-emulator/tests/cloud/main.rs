@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
+mod attestation;
 mod authority;
 mod hostile;
 mod hub;
 mod provisioning;
 mod renewal;
+mod renewing;
 mod support;
