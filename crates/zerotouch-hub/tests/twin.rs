@@ -212,6 +212,99 @@ fn reports_are_completed_each_by_its_handle() {
     assert!(matches!(twin.report(&large, NOW), Err(ReportError::TooLarge { length: 32_776 })));
 }
 
+/// A twin that has read version 1.
+fn current() -> Twin {
+    let mut twin = twin();
+    twin.start(NOW);
+    answer_read(&mut twin, NOW);
+    twin
+}
+
+fn answer_read(twin: &mut Twin, now: Instant) {
+    let id = asked(twin, GET);
+    let body = json!({"desired": {"$version": 1}, "reported": {}});
+    reply(twin, 200, &format!("$rid={id}"), &body, now);
+    assert!(matches!(events(twin)[..], [TwinEvent::Read { .. }]));
+}
+
+fn failed_read(twin: &mut Twin) -> (TwinError, Duration) {
+    let seen = events(twin);
+    let [TwinEvent::ReadFailed { error, retry_in }] = &seen[..] else { panic!("{seen:?}") };
+    (error.clone(), *retry_in)
+}
+
+// A change that nobody can read is one that is missing; what the topic does not say, the body may.
+#[test]
+fn a_change_that_cannot_be_read_is_read_again() {
+    for (version, body) in [(Some(2), "{"), (Some(2), "[]"), (None, "{}"), (None, "")] {
+        let mut twin = current();
+        twin.handle_desired(version, body.as_bytes(), NOW);
+        assert!(!twin.is_current(), "{body}");
+        let id = asked(&mut twin, GET);
+        // And while it is read: the answer may have been written before.
+        twin.handle_desired(version, body.as_bytes(), NOW);
+        assert!(matches!(failed_read(&mut twin).0, TwinError::Unreadable { .. }), "{body}");
+        let body = json!({"desired": {"$version": 1}, "reported": {}});
+        reply(&mut twin, 200, &format!("$rid={id}"), &body, NOW);
+        assert!(!twin.is_current());
+        let due = twin.poll_timeout().unwrap();
+        twin.handle_timeout(due);
+        answer_read(&mut twin, due);
+    }
+    let mut twin = current();
+    twin.handle_desired(None, br#"{"a":1,"$version":2}"#, NOW);
+    assert!(matches!(events(&mut twin)[..], [TwinEvent::Desired { version: 2, .. }]));
+}
+
+// A hub that never answers and never stops telling: what is kept is bounded, and nothing of it is lost.
+#[test]
+fn more_changes_than_can_be_kept_are_read_anew() {
+    let mut twin = twin();
+    twin.start(NOW);
+    let id = asked(&mut twin, GET);
+    for version in 2..=65 {
+        desired(&mut twin, &json!({"a": version, "$version": version}));
+    }
+    assert_eq!(events(&mut twin), []);
+    desired(&mut twin, &json!({"a": 66, "$version": 66}));
+    assert_eq!(failed_read(&mut twin).0, TwinError::TooManyChanges);
+    let body = json!({"desired": {"$version": 1}, "reported": {}});
+    reply(&mut twin, 200, &format!("$rid={id}"), &body, NOW);
+    assert!(!twin.is_current(), "an answer without the change that was not kept");
+}
+
+// The pause doubles up to its cap, and begins anew when a read has succeeded.
+#[test]
+fn pauses_grow_to_a_cap_and_shrink_with_success() {
+    let mut twin = twin();
+    let mut now = NOW;
+    twin.start(now);
+    let mut fail = |twin: &mut Twin| {
+        let id = asked(twin, GET);
+        reply(twin, 500, &format!("$rid={id}"), &Value::Null, now);
+        let pause = failed_read(twin).1;
+        now = now + pause;
+        twin.handle_timeout(now);
+        pause.as_secs()
+    };
+    let pauses: Vec<u64> = (0..9).map(|_| fail(&mut twin)).collect();
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    answer_read(&mut twin, NOW);
+    desired(&mut twin, &json!({"$version": 9}));
+    assert_eq!(fail(&mut twin), 1);
+}
+
+// What was not sent is not sent on another connection: it would be answered to nobody.
+#[test]
+fn requests_end_with_their_connection() {
+    let mut twin = current();
+    let handle = twin.report(&map(json!({"t": 1})), NOW).unwrap();
+    twin.interrupt();
+    assert_eq!(twin.poll_request(), None);
+    let error = TwinError::SessionEnded;
+    assert_eq!(events(&mut twin), [TwinEvent::ReportFailed { handle, error }]);
+}
+
 // An answer that the hub kept for an earlier run of this program must not answer this one's.
 #[test]
 fn answers_to_another_run_are_ignored() {
