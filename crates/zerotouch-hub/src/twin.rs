@@ -413,14 +413,19 @@ impl Twin {
     fn request(&mut self, prefix: &str, payload: Vec<u8>) -> u64 {
         self.last_id += 1;
         let id = self.last_id;
-        let topic = format!("{prefix}$rid={:08x}-{id}", self.run);
+        let topic = format!("{prefix}$rid={}", self.request_id(id));
         self.requests.push_back(Request { topic, payload });
         id
     }
 
+    fn request_id(&self, id: u64) -> String {
+        format!("{:08x}-{id}", self.run)
+    }
+
     fn parse_id(&self, request_id: Option<&str>) -> Option<u64> {
-        let (run, id) = request_id?.split_once('-')?;
-        (u32::from_str_radix(run, 16) == Ok(self.run)).then(|| id.parse().ok())?
+        let id = request_id?.split_once('-')?.1.parse().ok()?;
+        // To the letter: what merely has the same numbers was not written here.
+        (request_id == Some(&self.request_id(id))).then_some(id)
     }
 }
 

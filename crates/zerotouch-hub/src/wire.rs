@@ -144,3 +144,20 @@ impl IssuedCertificates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // As the vendor's clients write it: parameters are encoded, the host and the device id are not.
+    #[test]
+    fn usernames_carry_version_client_and_model() {
+        let model = Some("dtmi:com:example:Thermostat;1");
+        assert_eq!(
+            username("h.example", "d'1", "2021-04-12", "zerotouch/0.1 (x)", model),
+            "h.example/d'1/?api-version=2021-04-12&DeviceClientType=zerotouch%2F0.1%20%28x%29\
+             &model-id=dtmi%3Acom%3Aexample%3AThermostat%3B1"
+        );
+        assert!(username("h", "d", "1", "c", None).ends_with("&DeviceClientType=c"));
+    }
+}

@@ -315,9 +315,11 @@ fn answers_to_another_run_are_ignored() {
     twin.start(NOW);
     assert_ne!(asked(&mut twin, GET), id);
     let body = json!({"desired": {"$version": 1}, "reported": {}});
-    for bag in [format!("$rid={id}"), "$rid=1".into(), "x=1".into(), "$rid=00000007-".into()] {
-        reply(&mut twin, 200, &bag, &body, NOW);
+    let strangers = ["1", "00000007-", "00000007-01", "00000007-+1", "7-1", "00000007-1-1"];
+    for rid in [id.as_str()].into_iter().chain(strangers) {
+        reply(&mut twin, 200, &format!("$rid={rid}"), &body, NOW);
     }
+    reply(&mut twin, 200, "x=00000007-1", &body, NOW);
     assert!(!twin.is_current());
     assert_eq!(events(&mut twin), []);
 }
