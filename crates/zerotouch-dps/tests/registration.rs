@@ -143,7 +143,7 @@ fn register_body_carries_id_payload_and_csr() {
     );
 }
 
-// Five polls in ten seconds is the service's limit, and `retry-after` may be absent or tiny.
+// Row 19 of the failure table: five polls in ten seconds is the service's limit, and `retry-after` may be absent or tiny.
 #[test]
 fn polls_keep_within_the_services_budget() {
     for hint in ["", "&retry-after=0", "&retry-after=1", "&retry-after=-5", "&retry-after=x"] {
@@ -210,6 +210,7 @@ fn throttling_is_obeyed_and_the_request_repeated() {
     bench.assigned();
 }
 
+// Row 15: the code is the service's, for whoever decides between credentials.
 #[test]
 fn refusals_carry_what_the_service_said() {
     let mut bench = Bench::new(None);
@@ -240,7 +241,8 @@ fn failed_and_disabled_on_status_200_are_failures() {
     assert_eq!(bench.failure(), RegistrationError::Disabled);
 }
 
-// Row 16 of the failure table: never adopt half an assignment, nor one that would not fit into a topic; never go on without the certificate asked for (X12).
+// Rows 16 and 20 of the failure table: never adopt half an assignment, nor one that would not fit into a
+// topic; never go on without the certificate asked for (X12).
 #[test]
 fn half_an_assignment_is_none() {
     let assigned = |state: &str| format!(r#"{{"status":"assigned","registrationState":{state}}}"#);
@@ -269,6 +271,7 @@ fn half_an_assignment_is_none() {
     }
 }
 
+// Row 17: what came is told, as far as it helps.
 #[test]
 fn unreadable_bodies_are_reported_with_an_excerpt() {
     for body in [
@@ -321,6 +324,7 @@ fn an_enormous_retry_after_ends_at_the_deadline() {
     assert!(matches!(bench.failure(), RegistrationError::TimedOut { what: "assignment", .. }));
 }
 
+// Row 22: whether a profile is supported is for others to judge, who need to see it.
 #[test]
 fn profiles_are_kept_raw() {
     for (written, expected) in [
@@ -381,7 +385,7 @@ fn nothing_is_derived_from_the_api_version() {
     assert_eq!(bodies.len(), 1);
 }
 
-// To cancel is to drop: whatever the service still says to that registration is foreign to the next.
+// Row 24, and cancellation, which is to drop: whatever the service still says to that registration is foreign to the next.
 #[test]
 fn a_dropped_registration_leaves_nothing_behind() {
     for polls in 0..3 {

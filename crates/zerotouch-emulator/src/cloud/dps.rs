@@ -19,6 +19,7 @@ use rand_core::Rng;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use zerotouch_credentials::CertificateRequest;
+use zerotouch_dps::ConnectionProfile;
 use zerotouch_dps::wire::{
     MAX_MESSAGE_LENGTH, REGISTER_PREFIX, REPLY_PREFIX, RegisterRequest,
     RegistrationOperationStatus, RegistrationState, RegistrationStatus, STATUS_PREFIX,
@@ -256,7 +257,9 @@ impl Dps {
                 assign(session, attested, request.as_ref(), (hubs, namespace), at, fx)?;
             operation.state = State::Assigned { substatus, issued };
         }
-        operation.assigned(session, attested, hubs, namespace)
+        let profile =
+            session.api_version.tells_profile.then_some(&self.settings.connection_profile);
+        operation.assigned(session, attested, (hubs, profile), namespace)
     }
 }
 
@@ -341,7 +344,7 @@ impl Operation {
         &self,
         session: &Session,
         attested: &Attested,
-        hubs: &[String],
+        (hubs, profile): (&[String], Option<&ConnectionProfile>),
         namespace: &Namespace,
     ) -> Result<Answer, DpsRefusal> {
         let gone = || DpsRefusal::Operation { given: self.id.clone() };
@@ -375,6 +378,7 @@ impl Operation {
                     last_updated_date_time_utc: Some(rfc3339(device.updated)),
                     etag: Some(etag(device)),
                     issued_certificate_chain: issued.as_ref().map(chain),
+                    connection_profile: profile.cloned(),
                     ..RegistrationState::default()
                 }),
             },

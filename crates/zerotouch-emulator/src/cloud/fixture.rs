@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use zerotouch_credentials::{Certificate, SymmetricKey};
-use zerotouch_dps::{IdError, IdScope, RegistrationId};
+use zerotouch_dps::{ConnectionProfile, IdError, IdScope, RegistrationId};
 
 /// The emulated cloud's contents and manners. [`Fixture::default`] is what a laptop needs: the
 /// symmetric-key group [`Fixture::DEFAULT_GROUP`] with the policy [`Fixture::DEFAULT_POLICY`], and a
@@ -136,6 +136,9 @@ pub struct DpsSettings {
     pub polls: Quota,
     /// The api-versions taken; others are refused at CONNECT.
     pub api_versions: Vec<DpsApiVersion>,
+    /// Which protocol the hubs are said to speak, to those whose api-version tells; default classic, which
+    /// is what these do.
+    pub connection_profile: ConnectionProfile,
 }
 
 /// So many in any period of that length; more are refused with status 429.
@@ -154,6 +157,8 @@ pub struct DpsApiVersion {
     pub name: String,
     /// Whether a registration may carry `csr`.
     pub issues_certificates: bool,
+    /// Whether an assignment tells the connection profile.
+    pub tells_profile: bool,
 }
 
 /// How the hubs behave.
@@ -367,9 +372,10 @@ impl IndividualEnrollment {
 
 impl Default for DpsSettings {
     fn default() -> Self {
-        let version = |name: &str, issues_certificates| DpsApiVersion {
+        let version = |name: &str, issues_certificates, tells_profile| DpsApiVersion {
             name: name.into(),
             issues_certificates,
+            tells_profile,
         };
         Self {
             retry_after: Duration::from_secs(3),
@@ -377,15 +383,16 @@ impl Default for DpsSettings {
             registrations: Quota { count: 1000, period: Duration::from_secs(60) },
             polls: Quota { count: 5, period: Duration::from_secs(10) },
             api_versions: vec![
-                version("2018-11-01", false),
-                version("2019-01-15", false),
-                version("2019-03-31", false),
-                version("2021-06-01", false),
-                version("2021-10-01", false),
-                version("2025-07-01-preview", true),
-                version("2026-11-01", true),
-                version("2026-11-02-preview", true),
+                version("2018-11-01", false, false),
+                version("2019-01-15", false, false),
+                version("2019-03-31", false, false),
+                version("2021-06-01", false, false),
+                version("2021-10-01", false, false),
+                version("2025-07-01-preview", true, false),
+                version("2026-11-01", true, true),
+                version("2026-11-02-preview", true, true),
             ],
+            connection_profile: ConnectionProfile::Classic,
         }
     }
 }

@@ -12,7 +12,8 @@ use zerotouch_credentials::{
     Certificate, CertificateRequest, PrivateKey, SasToken, Signer, SymmetricKey,
 };
 use zerotouch_dps::{
-    Config, Event, IdScope, Registered, Registration, RegistrationError, RegistrationId,
+    Config, ConnectionProfile, Event, IdScope, Registered, Registration, RegistrationError,
+    RegistrationId,
 };
 use zerotouch_emulator::cloud::{
     Attestation, CloudEvent, DpsSettings, EnrollmentGroup, Fixture, IndividualEnrollment, Quota,
@@ -190,6 +191,33 @@ fn every_api_version() {
                 assert!(!issues && error.error_code == Some(400_012), "{version}");
             }
             Err(error) => panic!("{version}: {error}"),
+        }
+    }
+}
+
+// Rows 22 and 23 of the failure table begin here: what the service tells, to versions that know, is what the
+// engine says; to others it tells nothing, which is classic.
+#[test]
+fn connection_profiles_are_told_from_2026_on() {
+    let profiles = [
+        ConnectionProfile::Classic,
+        ConnectionProfile::MqttV5,
+        ConnectionProfile::Other("carrierPigeon".into()),
+    ];
+    for connection_profile in profiles {
+        let dps = DpsSettings {
+            connection_profile: connection_profile.clone(),
+            ..DpsSettings::default()
+        };
+        let mut world = World::new(Fixture { dps, ..Fixture::default() });
+        for (version, told) in [
+            ("2025-07-01-preview", &ConnectionProfile::Classic),
+            ("2026-11-01", &connection_profile),
+            ("2026-11-02-preview", &connection_profile),
+        ] {
+            let shown = Shown::Key(world.device_key("d"));
+            let registered = register(&mut world, "d", version, shown, None).unwrap();
+            assert_eq!(registered.assignment.connection_profile, *told, "{version}");
         }
     }
 }

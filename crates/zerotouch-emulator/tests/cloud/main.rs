@@ -1,4 +1,4 @@
-//! The cloud engine in virtual time, driven by raw MQTT.
+//! The cloud engine in virtual time, driven by raw MQTT, and by what a device's engines make of it.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
