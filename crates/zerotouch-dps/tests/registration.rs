@@ -431,3 +431,68 @@ fn what_the_service_would_not_take_is_not_sent() {
         );
     }
 }
+
+/// The pauses of many devices in the same situation, in seconds: the least and the most.
+fn spread(more: &str, status: u16, before: usize, after_progress: bool) -> (f64, f64) {
+    let pauses = (0..200_u8).map(|seed| {
+        let mut bench = Bench::new(None);
+        bench.rng = ChaCha8Rng::from_seed([seed; 32]);
+        for _ in 0..before {
+            bench.reply((429, ""), "{}");
+            bench.wait();
+            bench.take_request();
+        }
+        if after_progress {
+            bench.reply((202, ""), ASSIGNING);
+            bench.wait();
+            bench.take_request();
+        }
+        bench.reply((status, more), ASSIGNING);
+        bench.wait().as_secs_f64()
+    });
+    pauses.fold((f64::MAX, 0.0), |(least, most), pause| (pause.min(least), pause.max(most)))
+}
+
+// A fleet must not come back as one: every pause has jitter above its floor, and throttled devices step
+// back further each time, up to a cap, until the service works again.
+#[test]
+fn pauses_are_spread_above_their_floor() {
+    for (more, status, before, after_progress, from, to) in [
+        ("&retry-after=30", 202, 0, false, 30.0, 33.0),
+        ("", 202, 0, false, 2.0, 2.2),
+        ("", 429, 0, false, 2.0, 4.0),
+        ("", 429, 2, false, 2.0, 10.0),
+        ("", 503, 6, false, 2.0, 62.0),
+        ("&retry-after=100", 429, 2, false, 100.0, 108.0),
+        ("", 429, 3, true, 2.0, 4.0),
+    ] {
+        let (least, most) = spread(more, status, before, after_progress);
+        let margin = (to - from) / 10.0;
+        assert!((from..from + margin).contains(&least), "{least} for {from} {more} {before}");
+        assert!((to - margin..=to).contains(&most), "{most} for {to} {more} {before}");
+    }
+}
+
+// Some answers have an empty operation id; the one that is known stays the one that is asked for.
+#[test]
+fn an_empty_operation_id_changes_nothing() {
+    let mut bench = Bench::new(None);
+    bench.reply((202, ""), ASSIGNING);
+    bench.wait();
+    bench.take_request();
+    bench.reply((202, ""), r#"{"operationId":"","status":"assigning"}"#);
+    bench.wait();
+    assert!(bench.take_request().0.ends_with("&operationId=4.d0a671905ea5b2c8.42d7"));
+}
+
+// A request that nobody took before its time was over is not sent afterwards.
+#[test]
+fn nothing_leaves_after_the_end() {
+    let mut rng = ChaCha8Rng::from_seed([2; 32]);
+    let config = Config::new(IdScope::new("0ne0").unwrap(), RegistrationId::new("dev-1").unwrap());
+    let mut registration = Registration::new(config, None, &mut rng);
+    registration.start(Instant::ZERO);
+    registration.handle_timeout(registration.poll_timeout().unwrap());
+    assert!(matches!(registration.poll_event(), Some(Event::Failed(_))));
+    assert!(registration.poll_request().is_none());
+}

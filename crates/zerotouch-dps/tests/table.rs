@@ -18,6 +18,7 @@ const TABLE: &str = "
 input       | Idle      | Asked(Register) | Pausing(Register) | Asked(Poll) | Pausing(Poll) | Done
 start       | register> | =               | =                 | =           | =             | =
 assigning   | =         | poll..          | =                 | poll..      | =             | =
+unassigned  | =         | poll..          | =                 | poll..      | =             | =
 assigned    | =         | assigned.       | =                 | assigned.   | =             | =
 failed      | =         | Failed.         | =                 | Failed.     | =             | =
 disabled    | =         | Disabled.       | =                 | Disabled.   | =             | =
@@ -89,6 +90,7 @@ impl Bench {
         match input {
             "start" => self.registration.start(self.now),
             "assigning" => self.answer(202, ASSIGNING),
+            "unassigned" => self.answer(202, &ASSIGNING.replace("assigning", "unassigned")),
             "assigned" => self.answer(200, ASSIGNED),
             "failed" => self.answer(200, r#"{"operationId":"","status":"failed"}"#),
             "disabled" => self.answer(200, r#"{"operationId":"","status":"disabled"}"#),

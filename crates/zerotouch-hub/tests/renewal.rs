@@ -112,6 +112,8 @@ fn an_expired_operation_is_not_asked_for_again() {
     renewal.start(START);
     renewal.poll_request();
     reply(&mut renewal, "202/?$rid=req-001", ACCEPTED);
+    // An answer that does not say leaves it at what was said.
+    reply(&mut renewal, "202/?$rid=req-001", "{}");
     let at = |secs| Now { wall: Some(UnixTime::from_secs(secs)), ..START };
     renewal.interrupt();
     renewal.start(at(1_769_863_939));

@@ -210,6 +210,8 @@ fn reports_are_completed_each_by_its_handle() {
     twin.handle_timeout(NOW + Duration::from_secs(60));
     assert_eq!(events(&mut twin).len(), limit + 1, "the read and every report timed out");
     assert!(matches!(twin.report(&large, NOW), Err(ReportError::TooLarge { length: 32_776 })));
+    let largest = map(json!({"t": "x".repeat(32 * 1024 - 8)}));
+    assert!(twin.report(&largest, NOW).is_ok());
 }
 
 /// A twin that has read version 1.
