@@ -182,6 +182,7 @@ impl<R: CryptoRng> Device<R> {
                 queue: Queue::new(config.queue),
                 methods: Methods::default(),
                 twin: Twin::new(TwinConfig::default(), rng.next_u32()),
+                renewal: None,
             },
             config,
             identity,

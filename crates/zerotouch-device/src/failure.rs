@@ -215,7 +215,8 @@ impl Failure {
             },
             Self::Registration(error) => match error {
                 RegistrationError::Refused { status: 401, .. } => IdentityTerminal,
-                RegistrationError::Refused { status: 400..=499, .. } => Terminal,
+                RegistrationError::Refused { status: 400..=499, .. }
+                | RegistrationError::TooLarge { .. } => Terminal,
                 // An enrolment may not exist yet, may be enabled again, may get its policy.
                 _ => Retryable,
             },
@@ -244,7 +245,7 @@ impl Failure {
     /// The delay the service asked for, or that is the least of use.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Registration(RegistrationError::Refused { retry_after, .. }) => *retry_after,
+            Self::Registration(error) => error.retry_after(),
             // Until somebody puts another one there.
             Self::Attestation(_) => Some(Duration::from_secs(3600)),
             _ => None,

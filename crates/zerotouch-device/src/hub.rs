@@ -1,6 +1,5 @@
 //! A session with the hub: telemetry, messages, methods, the twin, and at most one renewal.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -22,12 +21,14 @@ use crate::link::{Link, LinkStep, Subscription};
 use crate::queue::{Queue, Sent};
 use crate::{Config, ConnectionId, Credential, Failure, RenewalFailure};
 
-/// What outlives a session: telemetry that is not acknowledged, the twin, the calls' numbering.
+/// What outlives a session: telemetry that is not acknowledged, the twin, the calls' numbering, a request
+/// whose answer may come with the next session.
 #[derive(Debug)]
 pub(crate) struct Lasting {
     pub(crate) queue: Queue,
     pub(crate) methods: Methods,
     pub(crate) twin: Twin,
+    pub(crate) renewal: Option<Renewal>,
 }
 
 impl Lasting {
@@ -36,6 +37,9 @@ impl Lasting {
         self.queue.interrupt();
         self.methods.interrupt();
         self.twin.interrupt();
+        if let Some(renewal) = &mut self.renewal {
+            renewal.interrupt();
+        }
     }
 }
 
@@ -64,7 +68,7 @@ pub(crate) enum Renewing {
     /// The key is on its way into the store.
     StoringKey,
     /// The request is with the hub.
-    Requested(Box<Renewal>),
+    Requested,
     /// The chain is on its way into the store.
     StoringChain,
 }
@@ -172,7 +176,7 @@ impl HubSession {
         lasting: &mut Lasting,
         now: Now,
     ) -> Option<HubStep> {
-        let Self { link, renewal, assignment, message, .. } = self;
+        let Self { link, assignment, message, .. } = self;
         let on_message = |topic: &str, body: &[u8]| {
             let monotonic = now.monotonic;
             match Inbound::parse(&assignment.device_id, topic) {
@@ -189,7 +193,7 @@ impl HubSession {
                     lasting.twin.handle_desired(version, body, monotonic);
                 }
                 Some(Inbound::CredentialReply(reply)) => {
-                    if let Renewing::Requested(renewal) = renewal {
+                    if let Some(renewal) = &mut lasting.renewal {
                         renewal.handle_reply(&reply, body, monotonic);
                     }
                 }
@@ -206,7 +210,7 @@ impl HubSession {
             return HubStep::Failed(failure);
         }
         lasting.twin.handle_timeout(now);
-        if let Renewing::Requested(renewal) = &mut self.renewal {
+        if let Some(renewal) = &mut lasting.renewal {
             renewal.handle_timeout(now);
         }
         HubStep::Progress
@@ -223,9 +227,7 @@ impl HubSession {
         if let Some(event) = lasting.twin.poll_event() {
             return Some(HubStep::Twin(event));
         }
-        if let Renewing::Requested(renewal) = &mut self.renewal
-            && let Some(event) = renewal.poll_event()
-        {
+        if let Some(event) = lasting.renewal.as_mut().and_then(Renewal::poll_event) {
             return Some(match event {
                 RenewalEvent::Accepted(accepted) => HubStep::RenewalAccepted(accepted),
                 RenewalEvent::Issued(chain) => HubStep::Issued(chain),
@@ -259,8 +261,8 @@ impl HubSession {
 
     /// Sends what waits, as far as there is room: requests before telemetry, which may be much.
     fn publish(&mut self, lasting: &mut Lasting, now: Instant) {
-        let Self { link, renewal, draining, assignment, waiting, .. } = self;
-        let Lasting { queue, methods, twin } = lasting;
+        let Self { link, draining, assignment, waiting, .. } = self;
+        let Lasting { queue, methods, twin, renewal } = lasting;
         let mut send = |topic: &str, payload: &[u8]| {
             let Ok(topic) = TopicName::new(topic) else { return Sent::Never };
             match link.mqtt.publish(topic, payload, QoS::AtLeastOnce, false, now) {
@@ -275,10 +277,7 @@ impl HubSession {
             }
         };
         loop {
-            let certificate = match renewal {
-                Renewing::Requested(renewal) => renewal.poll_request(),
-                _ => None,
-            };
+            let certificate = renewal.as_mut().and_then(Renewal::poll_request);
             let next =
                 certificate.or_else(|| methods.poll_request()).or_else(|| twin.poll_request());
             waiting.extend(next);
@@ -308,10 +307,7 @@ impl HubSession {
     }
 
     pub(crate) fn poll_timeout(&self, lasting: &Lasting) -> Option<Instant> {
-        let renewal = match &self.renewal {
-            Renewing::Requested(renewal) => renewal.poll_timeout(),
-            _ => None,
-        };
+        let renewal = lasting.renewal.as_ref().and_then(Renewal::poll_timeout);
         let draining = self.draining.map(Draining::deadline);
         let twin = lasting.twin.poll_timeout();
         [self.link.poll_timeout(), renewal, draining, twin].into_iter().flatten().min()

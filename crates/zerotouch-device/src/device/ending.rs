@@ -115,7 +115,7 @@ impl<R: CryptoRng> Device<R> {
 
     /// Tells what became of things that outlive a session.
     fn tell(&mut self) {
-        let Lasting { queue, methods, twin } = &mut self.lasting;
+        let Lasting { queue, methods, twin, .. } = &mut self.lasting;
         let dropped = iter::from_fn(|| queue.poll_dropped());
         self.events
             .extend(dropped.map(|(handle, reason)| Event::TelemetryDropped { handle, reason }));

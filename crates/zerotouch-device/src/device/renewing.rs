@@ -8,7 +8,6 @@
 //! | either | the hub refuses the new certificate | DPS, after a delay that grows |
 //! | | never | the new certificate is active; the schedule is that of the next |
 
-use alloc::boxed::Box;
 use core::time::Duration;
 
 use rand_core::CryptoRng;
@@ -139,37 +138,47 @@ impl<R: CryptoRng> Device<R> {
         }
     }
 
-    /// Asks the hub for a certificate for the pending key.
-    pub(super) fn request_renewal(&mut self, now: Now) {
-        let (Some(pending), Phase::Hub(session)) = (&self.identity.pending, &mut self.phase) else {
-            return;
-        };
-        let device_id = session.assignment().device_id.clone();
-        let request = request_for(&pending.key, &device_id).map_err(Failure::from);
+    /// The request for a certificate for the pending key, under the id that was stored with it; `None` if
+    /// no key waits.
+    pub(super) fn prepare_renewal(
+        &self,
+        device_id: &str,
+    ) -> Result<Option<Renewal>, RenewalFailure> {
+        let Some(pending) = &self.identity.pending else { return Ok(None) };
+        let csr = request_for(&pending.key, device_id).map_err(Failure::from)?.to_base64();
         // A request id that this device has made itself is within the rules.
         let request_id =
             RequestId::new(&pending.request_id).unwrap_or_else(|_| RequestId::from_bits(0));
-        let renewal = request.map_err(RenewalFailure::from).and_then(|request| {
-            let csr = request.to_base64();
-            if !session.can_renew() {
-                let filter = CREDENTIALS.into();
-                return Err(Failure::SubscriptionRefused { filter }.into());
-            }
-            Ok(Renewal::new(self.config.renewal.hub, &device_id, request_id, csr)?)
-        });
-        match renewal {
-            Ok(mut renewal) => {
-                renewal.start(now);
-                session.renewal = Renewing::Requested(Box::new(renewal));
-                let request_id = pending.request_id.clone();
-                self.events.push_back(Event::RenewalRequested { request_id });
-            }
-            Err(failure) => self.fail_renewal(failure, now),
+        Ok(Some(Renewal::new(self.config.renewal.hub, device_id, request_id, csr)?))
+    }
+
+    /// Asks the hub for a certificate for the pending key.
+    pub(super) fn request_renewal(&mut self, now: Now) {
+        let Phase::Hub(session) = &self.phase else { return };
+        if !session.can_renew() {
+            let filter = CREDENTIALS.into();
+            return self.fail_renewal(Failure::SubscriptionRefused { filter }.into(), now);
         }
+        if self.lasting.renewal.is_none() {
+            match self.prepare_renewal(&session.assignment().device_id) {
+                Ok(renewal) => self.lasting.renewal = renewal,
+                Err(failure) => return self.fail_renewal(failure, now),
+            }
+        }
+        let (Some(renewal), Some(pending), Phase::Hub(session)) =
+            (&mut self.lasting.renewal, &self.identity.pending, &mut self.phase)
+        else {
+            return;
+        };
+        renewal.start(now);
+        session.renewal = Renewing::Requested;
+        let request_id = pending.request_id.clone();
+        self.events.push_back(Event::RenewalRequested { request_id });
     }
 
     /// The certificate in use stays; a key whose request was refused goes.
     pub(super) fn fail_renewal(&mut self, failure: RenewalFailure, now: Now) {
+        self.lasting.renewal = None;
         if let Phase::Hub(session) = &mut self.phase {
             session.renewal = Renewing::No;
         }

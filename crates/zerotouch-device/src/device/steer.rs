@@ -89,6 +89,10 @@ impl<R: CryptoRng> Device<R> {
                 return self.wait(Scope::Hub, credential, RequestError::from(error).into(), now);
             }
         };
+        // The hub may hold the answer to an earlier request, and deliver it before anything is asked.
+        if self.lasting.renewal.is_none() && self.identity.active.is_some() {
+            self.lasting.renewal = self.prepare_renewal(&assignment.device_id).ok().flatten();
+        }
         let identity = TlsIdentity { signer, chain: generation.chain.clone() };
         let connection =
             self.dial(assignment.assigned_hub.clone(), self.config.hub.port, Some(identity));
@@ -137,6 +141,7 @@ impl<R: CryptoRng> Device<R> {
                 }
             }
             Change::Stage { .. } => {
+                self.lasting.renewal = None;
                 self.trial.provisioned();
                 if let Some(staged) = &self.identity.staged {
                     let summary = CertificateSummary::new(staged.number, &staged.chain);
@@ -272,6 +277,7 @@ impl<R: CryptoRng> Device<R> {
                 self.events.push_back(Event::RenewalAccepted { operation_expires });
             }
             HubStep::Issued(issued) => {
+                self.lasting.renewal = None;
                 let Phase::Hub(session) = &mut self.phase else { return };
                 let device_id = session.assignment().device_id.clone();
                 session.renewal = Renewing::StoringChain;
