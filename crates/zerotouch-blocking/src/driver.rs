@@ -1,25 +1,20 @@
 //! The loop between the engine and the world: one queue of inputs, one deadline.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 
-use zerotouch_device::{
-    Action, CertificateSummary, ConnectionId, Device, Event, State, TransportFailure,
-};
-use zerotouch_driver::{
-    Clock, DeviceRng, RenewError, SendError, TlsDialler, Waiters, transport_failure,
-};
-use zerotouch_hub::Telemetry;
+use zerotouch_device::{Action, ConnectionId, Device, Event, State, TransportFailure};
+use zerotouch_driver::{Clock, Command, DeviceRng, TlsDialler, Waiters, transport_failure};
 use zerotouch_store::Store;
 
 use crate::connection::{self, Connection};
+use crate::states::States;
 
 /// Whatever wakes the driver.
 #[derive(Debug)]
 pub(crate) enum Input {
-    SendTelemetry(Telemetry, Sender<Result<(), SendError>>),
-    Renew(Sender<Result<CertificateSummary, RenewError>>),
-    Close(Sender<()>),
+    Command(Command),
     Dialled(Box<Connection>),
     DialFailed(ConnectionId, TransportFailure),
     /// Bytes from the socket, none at its end.
@@ -35,6 +30,7 @@ pub(crate) struct Driver {
     inputs: SyncSender<Input>,
     inbox: Receiver<Input>,
     events: SyncSender<Event>,
+    states: Arc<States>,
     /// The last field: see [`Waiters::stop`].
     waiters: Waiters,
 }
@@ -45,10 +41,11 @@ impl Driver {
         store: Box<dyn Store + Send>,
         tls: TlsDialler,
         (inputs, inbox): (SyncSender<Input>, Receiver<Input>),
-        events: SyncSender<Event>,
+        (events, states): (SyncSender<Event>, Arc<States>),
+        waiters: Waiters,
     ) -> Self {
-        let (clock, waiters) = (Clock::new(), Waiters::default());
-        Self { device, store, tls, clock, connection: None, inputs, inbox, events, waiters }
+        let (clock, connection) = (Clock::new(), None);
+        Self { device, store, tls, clock, connection, inputs, inbox, events, states, waiters }
     }
 
     pub(crate) fn run(mut self) {
@@ -76,6 +73,9 @@ impl Driver {
     fn act(&mut self) {
         loop {
             while let Some(event) = self.device.poll_event() {
+                if let Event::StateChanged(state) = &event {
+                    self.states.set(state.clone());
+                }
                 self.waiters.observe(&event);
                 // An application that does not take its events does not hold the device up.
                 let _ = self.events.try_send(event);
@@ -112,25 +112,7 @@ impl Driver {
     fn take(&mut self, input: Input) {
         let now = self.clock.now();
         match input {
-            Input::SendTelemetry(telemetry, done) => {
-                match self.device.send_telemetry(telemetry, now) {
-                    // Whoever has stopped listening need not be told.
-                    Ok(handle) => {
-                        self.waiters.telemetry(handle, move |result| drop(done.send(result)));
-                    }
-                    Err(error) => drop(done.send(Err(error.into()))),
-                }
-            }
-            Input::Renew(done) => match self.device.renew(now) {
-                Ok(()) => self.waiters.renewal(move |result| drop(done.send(result))),
-                Err(error) => drop(done.send(Err(error.into()))),
-            },
-            Input::Close(done) => {
-                self.waiters.stop(move |()| {
-                    let _ = done.send(());
-                });
-                self.device.close(now);
-            }
+            Input::Command(command) => self.waiters.command(&mut self.device, command, now),
             Input::Dialled(connection) => {
                 let id = connection.id;
                 match connection.start_reading(self.inputs.clone()) {

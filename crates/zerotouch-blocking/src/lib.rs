@@ -3,41 +3,33 @@
 
 mod connection;
 mod driver;
+mod states;
 
-use std::io;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use thiserror::Error;
-use zerotouch_device::{CertificateSummary, Config, Event};
-use zerotouch_driver::{SetupError, TlsDialler, device_rng};
-use zerotouch_hub::Telemetry;
-use zerotouch_store::{Store, StoreError};
+use serde_json::{Map, Value};
+use zerotouch_device::{CertificateSummary, Config, Event, State};
+use zerotouch_driver::{Command, Done, TlsDialler, Waiters, device_rng};
+use zerotouch_hub::{MethodCall, Properties, Telemetry};
+use zerotouch_store::Store;
 use zerotouch_tls::Roots;
 
-pub use zerotouch_driver::{RenewError, SendError};
+pub use zerotouch_driver::{
+    ConnectError, RenewError, ReportError, RespondError, SendError, StartError,
+};
 
 use driver::{Driver, Input};
+use states::States;
 
 /// How many inputs may wait for the device: commands, and what its connection has read.
 const INPUTS: usize = 64;
 /// How many events may wait for the application.
 const EVENTS: usize = 256;
-
-/// Why a device was not started.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// No randomness, or no TLS.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// The stored identity cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The operating system gave no thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-}
+/// How long to wait before another look at a full queue.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Prepares a device.
 #[derive(Debug)]
@@ -65,17 +57,48 @@ impl Builder {
     /// Starts the device on a thread of its own, with the identity in `store`.
     pub fn spawn(
         self,
+        store: impl Store + Send + 'static,
+    ) -> Result<(Device, Receiver<Event>), StartError> {
+        self.start(store, None)
+    }
+
+    /// Starts the device as [`Builder::spawn`] does and waits until it is connected to its hub for the
+    /// first time. After an error the device stops.
+    ///
+    /// Failures that time may mend are waited out, for ever if need be: for a deadline use
+    /// [`Builder::spawn`] and [`Device::wait_for_state`], or let `Config::retry` count the attempts.
+    pub fn connect(
+        self,
+        store: impl Store + Send + 'static,
+    ) -> Result<(Device, Receiver<Event>), ConnectError> {
+        let (done, outcome) = answer();
+        let (device, events) = self.start(store, Some(done))?;
+        let outcome = outcome.recv().unwrap_or(Err(ConnectError::Stopped));
+        if let Err(error) = outcome {
+            device.close();
+            return Err(error);
+        }
+        Ok((device, events))
+    }
+
+    fn start(
+        self,
         mut store: impl Store + Send + 'static,
+        connected: Option<Done<Result<(), ConnectError>>>,
     ) -> Result<(Device, Receiver<Event>), StartError> {
         let tls = TlsDialler::new(&self.roots)?.resumption(self.resumption);
         let rng = device_rng()?;
         let engine = zerotouch_device::Device::new(self.config, store.load()?, rng);
         let (inputs, inbox) = mpsc::sync_channel(INPUTS);
         let (events, receiver) = mpsc::sync_channel(EVENTS);
-        let driver = Driver::new(engine, Box::new(store), tls, (inputs.clone(), inbox), events);
+        let states = Arc::new(States::default());
+        let application = (events, Arc::clone(&states));
+        let waiters = Waiters::new(connected);
+        let queue = (inputs.clone(), inbox);
+        let driver = Driver::new(engine, Box::new(store), tls, queue, application, waiters);
         let thread = thread::Builder::new().name("zerotouch".into());
         thread.spawn(move || driver.run()).map_err(StartError::Thread)?;
-        Ok((Device { inputs }, receiver))
+        Ok((Device { inputs, states }, receiver))
     }
 }
 
@@ -84,6 +107,7 @@ impl Builder {
 #[derive(Clone, Debug)]
 pub struct Device {
     inputs: SyncSender<Input>,
+    states: Arc<States>,
 }
 
 impl Device {
@@ -92,25 +116,90 @@ impl Device {
         Builder { config, roots: Roots::Platform, resumption: true }
     }
 
-    /// Sends telemetry and waits until the hub has acknowledged it.
+    /// Where the device is in its life.
+    pub fn state(&self) -> State {
+        self.states.get()
+    }
+
+    /// Waits until the device is in a state that is `wanted`, at most for `patience`; yields the state
+    /// it is in then. States that pass between two looks are not seen; the events have each.
+    pub fn wait_for_state(&self, patience: Duration, wanted: impl Fn(&State) -> bool) -> State {
+        self.states.wait(patience, wanted)
+    }
+
+    /// Sends telemetry and waits until the hub has acknowledged it, over as many connections as that
+    /// takes.
     pub fn send_telemetry(&self, telemetry: Telemetry) -> Result<(), SendError> {
-        self.ask(|done| Input::SendTelemetry(telemetry, done)).unwrap_or(Err(SendError::Stopped))
+        let command = |done| Command::SendTelemetry(telemetry, done);
+        self.ask(command).unwrap_or(Err(SendError::Stopped))
+    }
+
+    /// Reports properties of the twin and waits until the hub has taken them; yields their version if
+    /// the hub tells it. A `null` deletes. Wants `Config::hub.twin` and a connection.
+    pub fn report_properties(&self, patch: Map<String, Value>) -> Result<Option<u64>, ReportError> {
+        let command = |done| Command::ReportProperties(patch, done);
+        self.ask(command).unwrap_or(Err(ReportError::Stopped))
+    }
+
+    /// What the cloud wants of this device, as far as it is known: `None` without `Config::hub.twin`,
+    /// until the twin was read for the first time, and after the end. Changes are
+    /// [`Event::Twin`].
+    pub fn desired_properties(&self) -> Option<Properties> {
+        self.ask(Command::DesiredProperties).flatten()
+    }
+
+    /// Answers a method call of [`Event::Method`] with a status and JSON or nothing, and waits until
+    /// the answer is on its way.
+    pub fn respond(
+        &self,
+        call: MethodCall,
+        status: i32,
+        payload: impl Into<Vec<u8>>,
+    ) -> Result<(), RespondError> {
+        let payload = payload.into();
+        let command = |done| Command::Respond { call, status, payload, done };
+        self.ask(command).unwrap_or(Err(RespondError::Stopped))
     }
 
     /// Renews the certificate and waits until a hub has accepted the new one.
     pub fn renew(&self) -> Result<CertificateSummary, RenewError> {
-        self.ask(Input::Renew).unwrap_or(Err(RenewError::Stopped))
+        self.ask(Command::Renew).unwrap_or(Err(RenewError::Stopped))
     }
 
-    /// Says goodbye and waits until the device has stopped.
+    /// Sends what waits, says goodbye and waits until the device has stopped. The device gives itself
+    /// `Config::close_timeout` for that.
     pub fn close(&self) {
         // No answer comes from a device that has stopped already.
-        let _: Option<()> = self.ask(Input::Close);
+        let _: Option<()> = self.ask(Command::Close);
     }
 
-    fn ask<T>(&self, input: impl FnOnce(Sender<T>) -> Input) -> Option<T> {
-        let (done, outcome) = mpsc::channel();
-        self.inputs.send(input(done)).ok()?;
+    /// As [`Device::close`], waiting at most for `patience`; `false` if the device was still at it then.
+    pub fn close_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let (done, outcome) = answer();
+        let mut close = Input::Command(Command::Close(done));
+        while let Err(refused) = self.inputs.try_send(close) {
+            close = match refused {
+                TrySendError::Disconnected(_) => return true,
+                TrySendError::Full(_) if Instant::now() >= deadline => return false,
+                TrySendError::Full(close) => close,
+            };
+            thread::sleep(FULL_PAUSE);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        outcome.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
+    }
+
+    /// `None` from a device that has stopped: it drops its commands, and with them whom to tell.
+    fn ask<T: Send + 'static>(&self, command: impl FnOnce(Done<T>) -> Command) -> Option<T> {
+        let (done, outcome) = answer();
+        self.inputs.send(Input::Command(command(done))).ok()?;
         outcome.recv().ok()
     }
+}
+
+/// Whoever has stopped listening need not be told.
+fn answer<T: Send + 'static>() -> (Done<T>, Receiver<T>) {
+    let (done, outcome) = mpsc::sync_channel(1);
+    (Box::new(move |value| drop(done.send(value))), outcome)
 }

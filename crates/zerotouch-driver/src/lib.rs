@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod outcome;
 mod setup;
 mod transport;
 mod waiters;
 
 pub use clock::Clock;
-pub use setup::{DeviceRng, SetupError, device_rng};
+pub use outcome::{ConnectError, RenewError, ReportError, RespondError, SendError};
+pub use setup::{DeviceRng, StartError, device_rng};
 pub use transport::{TlsDialler, transport_failure};
-pub use waiters::{RenewError, SendError, Waiters};
+pub use waiters::{Command, Done, Waiters};

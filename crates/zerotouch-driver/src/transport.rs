@@ -8,7 +8,7 @@ use rustls_pki_types::ServerName;
 use zerotouch_device::{Dial, TransportFailure, TransportFailureKind as Kind};
 use zerotouch_tls::{Roots, TlsClient, TlsFailure, classify_io};
 
-use crate::SetupError;
+use crate::StartError;
 
 /// Makes the TLS side of each dial. The roots are read once.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub struct TlsDialler(TlsClient);
 
 impl TlsDialler {
     /// Trusts servers that chain to `roots`.
-    pub fn new(roots: &Roots) -> Result<Self, SetupError> {
+    pub fn new(roots: &Roots) -> Result<Self, StartError> {
         Ok(Self(TlsClient::new(roots)?))
     }
 

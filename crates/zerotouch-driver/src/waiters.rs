@@ -1,53 +1,68 @@
-//! Who waits for which event.
+//! Commands of the application, and who waits for which event.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use thiserror::Error;
+use serde_json::{Map, Value};
 use zerotouch_device::{
-    CertificateSummary, DropReason, Event, Failure, RenewalFailure, TelemetryHandle,
+    CertificateSummary, Credential, Device, Event, Failure, FailureClass, TelemetryHandle,
 };
+use zerotouch_hub::{MethodCall, Properties, ReportHandle, Telemetry, TwinEvent};
+use zerotouch_time::Now;
 
-/// Why telemetry was not acknowledged.
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// It was not taken; nothing has been sent.
-    #[error(transparent)]
-    Rejected(#[from] zerotouch_device::SendError),
-    /// It will not be sent again; if it was sent at all, it may have arrived or not.
-    #[error("the message was dropped: {0}")]
-    Dropped(DropReason),
-    /// The device has stopped.
-    #[error("the device has stopped")]
-    Stopped,
+use crate::{ConnectError, DeviceRng, RenewError, ReportError, RespondError, SendError};
+
+/// Is told what came of a command. One that is dropped untold belonged to a device that has stopped.
+pub type Done<T> = Box<dyn FnOnce(T) + Send>;
+
+/// A command of the application, on its way from a handle to the driver.
+pub enum Command {
+    /// Told when the message is acknowledged or dropped.
+    SendTelemetry(Telemetry, Done<Result<(), SendError>>),
+    /// Told when the hub has taken the report, with the version after it if the hub said so.
+    ReportProperties(Map<String, Value>, Done<Result<Option<u64>, ReportError>>),
+    /// Told when the answer is on its way.
+    Respond {
+        /// Which call.
+        call: MethodCall,
+        /// The application's status.
+        status: i32,
+        /// JSON or nothing.
+        payload: Vec<u8>,
+        /// Whom to tell.
+        done: Done<Result<(), RespondError>>,
+    },
+    /// Told at once what is known.
+    DesiredProperties(Done<Option<Properties>>),
+    /// Told when the renewed certificate is active, or why it is not. The device takes one renewal at a
+    /// time, so there is one to wait for.
+    Renew(Done<Result<CertificateSummary, RenewError>>),
+    /// Told when the device has stopped and the driver that owns the [`Waiters`] has been dropped. As
+    /// that driver's last field they are dropped when its store and connection are: whoever was told
+    /// may open the store again.
+    Close(Done<()>),
 }
 
-/// Why there is no renewed certificate.
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum RenewError {
-    /// It was not begun.
-    #[error(transparent)]
-    Rejected(#[from] zerotouch_device::RenewError),
-    /// No certificate came; the one in use stays.
-    #[error(transparent)]
-    Failed(#[from] RenewalFailure),
-    /// The hub refused the new certificate; the one before is in use again.
-    #[error("the hub refused the new certificate: {0}")]
-    RolledBack(Failure),
-    /// The device has stopped.
-    #[error("the device has stopped")]
-    Stopped,
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SendTelemetry(..) => "SendTelemetry",
+            Self::ReportProperties(..) => "ReportProperties",
+            Self::Respond { .. } => "Respond",
+            Self::DesiredProperties(_) => "DesiredProperties",
+            Self::Renew(_) => "Renew",
+            Self::Close(_) => "Close",
+        })
+    }
 }
 
-type Done<T> = Box<dyn FnOnce(T) + Send>;
-
-/// Remembers who waits for the completion of a command, and tells them. However a device ends,
-/// everybody is told.
+/// Gives commands to the device, remembers who waits for their completion, and tells them. However a
+/// device ends, everybody is told.
 #[derive(Default)]
 pub struct Waiters {
+    connected: Option<Done<Result<(), ConnectError>>>,
     telemetry: BTreeMap<TelemetryHandle, Done<Result<(), SendError>>>,
+    reports: BTreeMap<ReportHandle, Done<Result<Option<u64>, ReportError>>>,
     renewal: Option<Done<Result<CertificateSummary, RenewError>>>,
     issued: Option<CertificateSummary>,
     refused: Option<Failure>,
@@ -55,37 +70,55 @@ pub struct Waiters {
 }
 
 impl Waiters {
-    /// `done` is told when the message is acknowledged or dropped.
-    pub fn telemetry(
-        &mut self,
-        handle: TelemetryHandle,
-        done: impl FnOnce(Result<(), SendError>) + Send + 'static,
-    ) {
-        self.telemetry.insert(handle, Box::new(done));
+    /// `connected` is told of the first connection to a hub, or of the first failure after which there
+    /// is no point in waiting for one.
+    pub fn new(connected: Option<Done<Result<(), ConnectError>>>) -> Self {
+        let mut waiters = Self::default();
+        waiters.connected = connected;
+        waiters
     }
 
-    /// `done` is told when the renewed certificate is active, or why it is not. The device takes one
-    /// renewal at a time, so there is one to wait for.
-    pub fn renewal(
-        &mut self,
-        done: impl FnOnce(Result<CertificateSummary, RenewError>) + Send + 'static,
-    ) {
-        self.renewal = Some(Box::new(done));
-    }
-
-    /// `done` is told when the device has stopped and the driver that owns this has been dropped. As
-    /// that driver's last field this is dropped when its store and connection are: whoever was told
-    /// may open the store again.
-    pub fn stop(&mut self, done: impl FnOnce(()) + Send + 'static) {
-        self.stop.push(Box::new(done));
+    /// Gives a command to the device.
+    pub fn command(&mut self, device: &mut Device<DeviceRng>, command: Command, now: Now) {
+        match command {
+            Command::SendTelemetry(telemetry, done) => {
+                match device.send_telemetry(telemetry, now) {
+                    Ok(handle) => drop(self.telemetry.insert(handle, done)),
+                    Err(error) => done(Err(error.into())),
+                }
+            }
+            Command::ReportProperties(patch, done) => match device.report_properties(&patch, now) {
+                Ok(handle) => drop(self.reports.insert(handle, done)),
+                Err(error) => done(Err(error.into())),
+            },
+            Command::Respond { call, status, payload, done } => {
+                done(device.respond(call, status, &payload, now).map_err(Into::into));
+            }
+            Command::DesiredProperties(done) => done(device.twin().desired().cloned()),
+            Command::Renew(done) => match device.renew(now) {
+                Ok(()) => self.renewal = Some(done),
+                Err(error) => done(Err(error.into())),
+            },
+            Command::Close(done) => {
+                self.stop.push(done);
+                device.close(now);
+            }
+        }
     }
 
     /// An event of the device.
     pub fn observe(&mut self, event: &Event) {
         match event {
+            Event::Connected { .. } => self.end_connecting(Ok(())),
             Event::TelemetryAcknowledged(handle) => self.end_telemetry(*handle, Ok(())),
             Event::TelemetryDropped { handle, reason } => {
                 self.end_telemetry(*handle, Err(SendError::Dropped(*reason)));
+            }
+            Event::Twin(TwinEvent::Reported { handle, version }) => {
+                self.end_report(*handle, Ok(*version));
+            }
+            Event::Twin(TwinEvent::ReportFailed { handle, error }) => {
+                self.end_report(*handle, Err(error.clone().into()));
             }
             Event::CertificateIssued(summary) => self.issued = Some(summary.clone()),
             Event::Activated { .. } => {
@@ -94,7 +127,18 @@ impl Waiters {
                 }
             }
             Event::RenewalFailed { failure, .. } => self.end_renewal(Err(failure.clone().into())),
-            Event::AttemptFailed { failure, .. } => self.refused = Some(failure.clone()),
+            Event::AttemptFailed { credential, failure, class, retry_in, .. } => {
+                self.refused = Some(failure.clone());
+                let hopeless = match class {
+                    FailureClass::Retryable => false,
+                    // Otherwise there is another credential to show.
+                    FailureClass::IdentityTerminal => *credential == Credential::Bootstrap,
+                    FailureClass::Terminal => true,
+                };
+                if hopeless || retry_in.is_none() {
+                    self.end_connecting(Err(failure.clone().into()));
+                }
+            }
             Event::RolledBack { .. } => {
                 self.issued = None;
                 if let Some(failure) = self.refused.take() {
@@ -106,8 +150,20 @@ impl Waiters {
         }
     }
 
+    fn end_connecting(&mut self, result: Result<(), ConnectError>) {
+        if let Some(done) = self.connected.take() {
+            done(result);
+        }
+    }
+
     fn end_telemetry(&mut self, handle: TelemetryHandle, result: Result<(), SendError>) {
         if let Some(done) = self.telemetry.remove(&handle) {
+            done(result);
+        }
+    }
+
+    fn end_report(&mut self, handle: ReportHandle, result: Result<Option<u64>, ReportError>) {
+        if let Some(done) = self.reports.remove(&handle) {
             done(result);
         }
     }
@@ -119,8 +175,12 @@ impl Waiters {
     }
 
     fn end(&mut self) {
+        self.end_connecting(Err(ConnectError::Stopped));
         for done in std::mem::take(&mut self.telemetry).into_values() {
             done(Err(SendError::Stopped));
+        }
+        for done in std::mem::take(&mut self.reports).into_values() {
+            done(Err(ReportError::Stopped));
         }
         self.end_renewal(Err(RenewError::Stopped));
     }
@@ -128,7 +188,10 @@ impl Waiters {
 
 impl fmt::Debug for Waiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiters").field("telemetry", &self.telemetry.len()).finish_non_exhaustive()
+        f.debug_struct("Waiters")
+            .field("telemetry", &self.telemetry.len())
+            .field("reports", &self.reports.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,24 +2,16 @@
 
 use std::future::pending;
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::sleep;
-use zerotouch_device::{Action, CertificateSummary, Device, Event, State};
-use zerotouch_driver::{Clock, DeviceRng, RenewError, SendError, TlsDialler, Waiters};
-use zerotouch_hub::Telemetry;
+use zerotouch_device::{Action, Device, Event, State};
+use zerotouch_driver::{Clock, Command, DeviceRng, TlsDialler, Waiters};
 use zerotouch_store::{Change, Store, StoreError};
 
 use crate::connection::{Connection, Outcome};
 
 /// As much as TLS puts into one record.
 const READ_BUFFER: usize = 16 * 1024;
-
-#[derive(Debug)]
-pub(crate) enum Command {
-    SendTelemetry(Telemetry, oneshot::Sender<Result<(), SendError>>),
-    Renew(oneshot::Sender<Result<CertificateSummary, RenewError>>),
-    Close(oneshot::Sender<()>),
-}
 
 pub(crate) struct Driver {
     device: Device<DeviceRng>,
@@ -30,6 +22,7 @@ pub(crate) struct Driver {
     /// `None` once the last handle is gone.
     commands: Option<mpsc::Receiver<Command>>,
     events: broadcast::Sender<Event>,
+    states: watch::Sender<State>,
     /// The last field: see [`Waiters::stop`].
     waiters: Waiters,
 }
@@ -46,8 +39,12 @@ impl Driver {
         device: Device<DeviceRng>,
         store: Box<dyn Store + Send>,
         tls: TlsDialler,
-        commands: mpsc::Receiver<Command>,
-        events: broadcast::Sender<Event>,
+        (commands, events, states): (
+            mpsc::Receiver<Command>,
+            broadcast::Sender<Event>,
+            watch::Sender<State>,
+        ),
+        waiters: Waiters,
     ) -> Self {
         Self {
             device,
@@ -57,7 +54,8 @@ impl Driver {
             connection: Connection::None,
             commands: Some(commands),
             events,
-            waiters: Waiters::default(),
+            states,
+            waiters,
         }
     }
 
@@ -111,6 +109,9 @@ impl Driver {
     async fn act(&mut self) {
         loop {
             while let Some(event) = self.device.poll_event() {
+                if let Event::StateChanged(state) = &event {
+                    self.states.send_replace(state.clone());
+                }
                 self.waiters.observe(&event);
                 // Nobody need listen.
                 let _ = self.events.send(event);
@@ -143,28 +144,11 @@ impl Driver {
 
     fn command(&mut self, command: Option<Command>) {
         let now = self.clock.now();
-        match command {
-            Some(Command::SendTelemetry(telemetry, done)) => {
-                match self.device.send_telemetry(telemetry, now) {
-                    // Whoever has stopped listening need not be told.
-                    Ok(handle) => self.waiters.telemetry(handle, |result| drop(done.send(result))),
-                    Err(error) => drop(done.send(Err(error.into()))),
-                }
-            }
-            Some(Command::Renew(done)) => match self.device.renew(now) {
-                Ok(()) => self.waiters.renewal(|result| drop(done.send(result))),
-                Err(error) => drop(done.send(Err(error.into()))),
-            },
-            Some(Command::Close(done)) => {
-                self.waiters.stop(|()| {
-                    let _ = done.send(());
-                });
-                self.device.close(now);
-            }
-            None => {
-                self.commands = None;
-                self.device.close(now);
-            }
+        if let Some(command) = command {
+            self.waiters.command(&mut self.device, command, now);
+        } else {
+            self.commands = None;
+            self.device.close(now);
         }
     }
 }

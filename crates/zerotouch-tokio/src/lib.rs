@@ -4,34 +4,24 @@
 mod connection;
 mod driver;
 
-use thiserror::Error;
-use tokio::sync::{broadcast, mpsc, oneshot};
-use zerotouch_device::{CertificateSummary, Config, Event};
-use zerotouch_driver::{SetupError, TlsDialler, device_rng};
-use zerotouch_hub::Telemetry;
-use zerotouch_store::{Store, StoreError};
+use serde_json::{Map, Value};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use zerotouch_device::{CertificateSummary, Config, Event, State};
+use zerotouch_driver::{Command, Done, TlsDialler, Waiters, device_rng};
+use zerotouch_hub::{MethodCall, Properties, Telemetry};
+use zerotouch_store::Store;
 use zerotouch_tls::Roots;
 
-pub use zerotouch_driver::{RenewError, SendError};
+pub use zerotouch_driver::{
+    ConnectError, RenewError, ReportError, RespondError, SendError, StartError,
+};
 
-use driver::{Command, Driver};
+use driver::Driver;
 
 /// How many commands may wait for the device; a further one waits for its place.
 const COMMANDS: usize = 64;
 /// How many events a receiver may lag behind.
 const EVENTS: usize = 256;
-
-/// Why a device was not started.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// No randomness, or no TLS.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// The stored identity cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// Prepares a device.
 #[derive(Debug)]
@@ -64,24 +54,60 @@ impl Builder {
     /// Outside of a tokio runtime.
     pub fn spawn(
         self,
+        store: impl Store + Send + 'static,
+    ) -> Result<(Device, broadcast::Receiver<Event>), StartError> {
+        self.start(store, None)
+    }
+
+    /// Starts the device as [`Builder::spawn`] does and waits until it is connected to its hub for the
+    /// first time. After an error the device stops.
+    ///
+    /// Failures that time may mend are waited out, for ever if need be: put
+    /// [`timeout`](tokio::time::timeout) around it, or let `Config::retry` count the attempts.
+    ///
+    /// Cancel safe in that the device then says goodbye and stops.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn connect(
+        self,
+        store: impl Store + Send + 'static,
+    ) -> Result<(Device, broadcast::Receiver<Event>), ConnectError> {
+        let (done, outcome) = answer();
+        let started = self.start(store, Some(done))?;
+        outcome.await.unwrap_or(Err(ConnectError::Stopped))?;
+        Ok(started)
+    }
+
+    fn start(
+        self,
         mut store: impl Store + Send + 'static,
+        connected: Option<Done<Result<(), ConnectError>>>,
     ) -> Result<(Device, broadcast::Receiver<Event>), StartError> {
         let tls = TlsDialler::new(&self.roots)?.resumption(self.resumption);
         let rng = device_rng()?;
         let engine = zerotouch_device::Device::new(self.config, store.load()?, rng);
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (events, receiver) = broadcast::channel(EVENTS);
-        let driver = Driver::new(engine, Box::new(store), tls, inbox, events.clone());
+        let (state, states) = watch::channel(State::Idle);
+        let waiters = Waiters::new(connected);
+        let application = (inbox, events.clone(), state);
+        let driver = Driver::new(engine, Box::new(store), tls, application, waiters);
         tokio::spawn(driver.run());
-        Ok((Device { commands, events }, receiver))
+        Ok((Device { commands, events, states }, receiver))
     }
 }
 
 /// A handle on a running device. When the last one is dropped the device says goodbye and stops.
+///
+/// Every future may be dropped at any point and nothing breaks: what its method says of that is what
+/// becomes of the command.
 #[derive(Clone, Debug)]
 pub struct Device {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Event>,
+    states: watch::Receiver<State>,
 }
 
 impl Device {
@@ -90,43 +116,94 @@ impl Device {
         Builder { config, roots: Roots::Platform, resumption: true }
     }
 
-    /// Events from now on.
+    /// Events from now on: messages from the cloud, method calls and changes of the twin among them.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
 
-    /// Sends telemetry and waits until the hub has acknowledged it.
+    /// Where the device is in its life.
+    pub fn state(&self) -> State {
+        self.states.borrow().clone()
+    }
+
+    /// Where the device is in its life, now and whenever it changes. States that pass between two looks
+    /// are not seen; [`Device::events`] has each.
+    pub fn states(&self) -> watch::Receiver<State> {
+        self.states.clone()
+    }
+
+    /// Sends telemetry and waits until the hub has acknowledged it, over as many connections as that
+    /// takes.
     ///
-    /// Cancel safe in that nothing breaks; the message may have been sent.
+    /// Cancel safe in that nothing breaks; the message may have been taken, and is then sent.
     pub async fn send_telemetry(&self, telemetry: Telemetry) -> Result<(), SendError> {
-        let (done, outcome) = oneshot::channel();
-        self.command(Command::SendTelemetry(telemetry, done)).await;
-        outcome.await.unwrap_or(Err(SendError::Stopped))
+        let command = |done| Command::SendTelemetry(telemetry, done);
+        self.ask(command).await.unwrap_or(Err(SendError::Stopped))
+    }
+
+    /// Reports properties of the twin and waits until the hub has taken them; yields their version if
+    /// the hub tells it. A `null` deletes. Wants `Config::hub.twin` and a connection.
+    ///
+    /// Cancel safe in that nothing breaks; the report may have been sent.
+    pub async fn report_properties(
+        &self,
+        patch: Map<String, Value>,
+    ) -> Result<Option<u64>, ReportError> {
+        let command = |done| Command::ReportProperties(patch, done);
+        self.ask(command).await.unwrap_or(Err(ReportError::Stopped))
+    }
+
+    /// What the cloud wants of this device, as far as it is known: `None` without `Config::hub.twin`,
+    /// until the twin was read for the first time, and after the end. Changes are
+    /// [`Event::Twin`].
+    ///
+    /// Cancel safe.
+    pub async fn desired_properties(&self) -> Option<Properties> {
+        self.ask(Command::DesiredProperties).await.flatten()
+    }
+
+    /// Answers a method call of [`Event::Method`] with a status and JSON or nothing, and waits until
+    /// the answer is on its way.
+    ///
+    /// Cancel safe in that nothing breaks; the answer may have been sent.
+    pub async fn respond(
+        &self,
+        call: MethodCall,
+        status: i32,
+        payload: impl Into<Vec<u8>>,
+    ) -> Result<(), RespondError> {
+        let payload = payload.into();
+        let command = |done| Command::Respond { call, status, payload, done };
+        self.ask(command).await.unwrap_or(Err(RespondError::Stopped))
     }
 
     /// Renews the certificate and waits until a hub has accepted the new one.
     ///
-    /// Cancel safe: the renewal goes on.
+    /// Cancel safe: the renewal, if it has begun, goes on.
     pub async fn renew(&self) -> Result<CertificateSummary, RenewError> {
-        let (done, outcome) = oneshot::channel();
-        self.command(Command::Renew(done)).await;
-        outcome.await.unwrap_or(Err(RenewError::Stopped))
+        self.ask(Command::Renew).await.unwrap_or(Err(RenewError::Stopped))
     }
 
-    /// Says goodbye and waits until the device has stopped, at most for `Config::close_timeout` and
-    /// what the operating system adds to it.
+    /// Sends what waits, says goodbye and waits until the device has stopped. The device gives itself
+    /// `Config::close_timeout` for that; a deadline of the caller's is a
+    /// [`timeout`](tokio::time::timeout) around it.
     ///
-    /// Cancel safe: the device stops all the same.
+    /// Cancel safe: once polled, the device stops all the same, unless 64 commands were before it.
     pub async fn close(&self) {
-        let (done, outcome) = oneshot::channel();
-        self.command(Command::Close(done)).await;
-        // An error is a device that has stopped already.
-        let _ = outcome.await;
+        // No answer comes from a device that has stopped already.
+        let _: Option<()> = self.ask(Command::Close).await;
     }
 
-    /// A command to a device that has stopped is dropped, and with it its sender: whoever waits learns
-    /// of it there.
-    async fn command(&self, command: Command) {
-        let _ = self.commands.send(command).await;
+    /// `None` from a device that has stopped: it drops its commands, and with them whom to tell.
+    async fn ask<T: Send + 'static>(&self, command: impl FnOnce(Done<T>) -> Command) -> Option<T> {
+        let (done, outcome) = answer();
+        self.commands.send(command(done)).await.ok()?;
+        outcome.await.ok()
     }
+}
+
+/// Whoever has stopped listening need not be told.
+fn answer<T: Send + 'static>() -> (Done<T>, oneshot::Receiver<T>) {
+    let (done, outcome) = oneshot::channel();
+    (Box::new(|value| drop(done.send(value))), outcome)
 }
