@@ -9,13 +9,7 @@ use crate::process::{Result, cargo, root};
 
 const TABLE: &str = "docs/src/architecture.md";
 /// Where TLS may be named, and nowhere else.
-const TLS_CRATES: [&str; 5] = [
-    "zerotouch-tls",
-    "zerotouch-driver",
-    "zerotouch-tokio",
-    "zerotouch-blocking",
-    "zerotouch-emulator",
-];
+const TLS_CRATES: [&str; 3] = ["zerotouch-tls", "zerotouch-driver", "zerotouch-emulator"];
 
 /// A row of the table.
 #[derive(Debug)]

@@ -1,18 +1,18 @@
-//! One connection: the dial, a thread that reads the socket, and TLS on the driver's thread.
+//! One connection: the dial, a thread that reads the socket, and what stands between it and MQTT on the
+//! driver's thread.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::SyncSender;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustls::ClientConnection;
 use zerotouch_device::{ConnectionId, Dial, TransportFailure};
-use zerotouch_driver::{TlsDialler, transport_failure};
+use zerotouch_driver::{ADDRESS_TIMEOUT, Channel, Dialler, Way, Ways, transport_failure};
 
 use crate::driver::Input;
 
-/// How long one address may take, and how long the TLS handshake.
+/// How long the other side may take for one step of a handshake.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the peer may leave a full socket unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,23 +23,22 @@ const READ_BUFFER: usize = 17 * 1024;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
-    tls: ClientConnection,
+    channel: Channel,
     tcp: TcpStream,
     /// A write failed: nothing more is sent, and the reading thread will tell why.
     broken: bool,
 }
 
 /// Dials on a thread of its own and sends the outcome to `inputs`.
-pub(crate) fn dial(tls: &TlsDialler, dial: Dial, inputs: &SyncSender<Input>) {
-    let (id, tls) = (dial.connection, tls.clone());
+pub(crate) fn dial(dialler: &Dialler, dial: Dial, inputs: &SyncSender<Input>) {
+    let (id, ways) = (dial.connection, dialler.ways(dial));
     let dialling = thread::Builder::new().name("zerotouch-dial".into()).spawn({
         let inputs = inputs.clone();
         move || {
-            let outcome = connect(&tls, &dial);
             // The driver may have gone meanwhile.
-            let _ = inputs.send(match outcome {
-                Ok((tls, tcp)) => {
-                    Input::Dialled(Box::new(Connection { id, tls, tcp, broken: false }))
+            let _ = inputs.send(match ways.and_then(connect) {
+                Ok((tcp, channel)) => {
+                    Input::Dialled(Box::new(Connection { id, channel, tcp, broken: false }))
                 }
                 Err(failure) => Input::DialFailed(id, failure),
             });
@@ -51,38 +50,76 @@ pub(crate) fn dial(tls: &TlsDialler, dial: Dial, inputs: &SyncSender<Input>) {
     }
 }
 
-/// Resolves the name anew and tries every address in turn.
-fn connect(
-    tls: &TlsDialler,
-    dial: &Dial,
-) -> Result<(ClientConnection, TcpStream), TransportFailure> {
-    let failed = |error: &io::Error| transport_failure(error);
-    let (config, name) = tls.prepare(dial)?;
-    let addresses =
-        (dial.host.as_str(), dial.port).to_socket_addrs().map_err(|error| failed(&error))?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, STEP_TIMEOUT) {
-            Err(error) => last = error,
-            Ok(tcp) => {
-                let client = ClientConnection::new(config, name)
-                    .map_err(|error| failed(&io::Error::new(io::ErrorKind::InvalidData, error)))?;
-                return handshake(client, tcp).map_err(|error| failed(&error));
-            }
+fn connect(mut ways: Ways) -> Result<(TcpStream, Channel), TransportFailure> {
+    while let Some(mut way) = ways.next_way() {
+        match go(&mut way) {
+            Ok(tcp) => return Ok((tcp, ways.succeeded(way))),
+            Err(failure) => ways.failed(failure),
         }
     }
-    Err(failed(&last))
+    Err(ways.into_failure())
 }
 
-fn handshake(
-    mut tls: ClientConnection,
+/// Resolves the name anew, tries every address in turn, and shakes hands with whoever accepts.
+fn go(way: &mut Way) -> Result<TcpStream, TransportFailure> {
+    let failed = |error: io::Error| transport_failure(&error);
+    let deadline = way.timeout.map(|timeout| Instant::now() + timeout);
+    let addresses = (way.host.as_str(), way.port).to_socket_addrs().map_err(failed)?;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        let limit = left(deadline, ADDRESS_TIMEOUT).ok_or_else(|| way.timed_out())?;
+        match TcpStream::connect_timeout(&address, limit) {
+            Ok(tcp) => return shake_hands(tcp, way, deadline),
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+/// What is left until the deadline, at most `limit`; `None` if that is nothing.
+fn left(deadline: Option<Instant>, limit: Duration) -> Option<Duration> {
+    let left =
+        deadline.map_or(limit, |deadline| deadline.saturating_duration_since(Instant::now()));
+    Some(left.min(limit)).filter(|left| !left.is_zero())
+}
+
+fn shake_hands(
     mut tcp: TcpStream,
-) -> io::Result<(ClientConnection, TcpStream)> {
+    way: &mut Way,
+    deadline: Option<Instant>,
+) -> Result<TcpStream, TransportFailure> {
+    let failed = |error: io::Error| transport_failure(&error);
     // MQTT's packets are small and each is waited for.
-    tcp.set_nodelay(true)?;
-    zerotouch_tls::handshake(&mut tls, &mut tcp, STEP_TIMEOUT)?;
-    tcp.set_write_timeout(Some(WRITE_TIMEOUT))?;
-    Ok((tls, tcp))
+    tcp.set_nodelay(true).map_err(failed)?;
+    tcp.set_write_timeout(Some(WRITE_TIMEOUT)).map_err(failed)?;
+    let mut buffer = vec![0; READ_BUFFER];
+    let mut fate = Ok(());
+    loop {
+        flush(&mut tcp, &mut way.channel).map_err(failed)?;
+        fate?;
+        if way.channel.is_open() {
+            tcp.set_read_timeout(None).map_err(failed)?;
+            return Ok(tcp);
+        }
+        let limit = left(deadline, STEP_TIMEOUT).ok_or_else(|| way.timed_out())?;
+        tcp.set_read_timeout(Some(limit)).map_err(failed)?;
+        let n = match tcp.read(&mut buffer) {
+            Ok(0) => return Err(TransportFailure::closed()),
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(way.timed_out()),
+            Err(error) => return Err(failed(error)),
+        };
+        // Even a failure may have last words.
+        fate = way.channel.handle_bytes(&buffer[..n], |_| {});
+    }
+}
+
+fn flush(tcp: &mut TcpStream, channel: &mut Channel) -> io::Result<()> {
+    while let Some(bytes) = channel.poll_transmit() {
+        let n = tcp.write(bytes)?;
+        channel.handle_transmitted(n);
+    }
+    Ok(())
 }
 
 impl Connection {
@@ -105,70 +142,42 @@ impl Connection {
         thread::Builder::new().name("zerotouch-read".into()).spawn(reading).map(drop)
     }
 
-    /// Decrypts what the socket gave; `on_bytes` gets the plain text in pieces.
+    /// Takes what the socket gave; `on_bytes` gets MQTT's bytes among it.
     pub(crate) fn received(
         &mut self,
         read: io::Result<Vec<u8>>,
-        mut on_bytes: impl FnMut(&[u8]),
+        on_bytes: impl FnMut(&[u8]),
     ) -> Result<(), TransportFailure> {
         let bytes = read.map_err(|error| transport_failure(&error))?;
         if bytes.is_empty() {
             return Err(TransportFailure::closed());
         }
-        let mut rest = &bytes[..];
-        let mut plain = [0; 4096];
-        while !rest.is_empty() {
-            self.tls.read_tls(&mut rest).map_err(|error| transport_failure(&error))?;
-            let state = self.tls.process_new_packets().map_err(|error| {
-                // Whatever rustls wants to tell the peer about it.
-                let _ = self.tls.write_tls(&mut self.tcp);
-                transport_failure(&io::Error::new(io::ErrorKind::InvalidData, error))
-            })?;
-            loop {
-                match self.tls.reader().read(&mut plain) {
-                    Ok(0) => return Err(TransportFailure::closed()),
-                    Ok(n) => on_bytes(&plain[..n]),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(transport_failure(&error)),
-                }
-            }
-            if state.peer_has_closed() {
-                return Err(TransportFailure::closed());
-            }
-        }
-        // Key updates and the like.
-        self.flush().map_err(|error| transport_failure(&error))
+        let received = self.channel.handle_bytes(&bytes, on_bytes);
+        // An alert, a pong, a new key. The peer may be gone: the reading thread will tell.
+        let _ = flush(&mut self.tcp, &mut self.channel);
+        received
     }
 
-    /// Encrypts and sends all of `bytes`; `false` if that failed, now or before.
+    /// Sends all of `bytes`; `false` if that failed, now or before.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
-        if !self.broken {
-            self.broken = self.write(bytes).is_err();
-        }
+        self.broken = self.broken || self.write(bytes).is_err();
         !self.broken
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let taken = self.tls.writer().write(bytes)?;
+            flush(&mut self.tcp, &mut self.channel)?;
+            let taken = self.channel.send(bytes).map_err(io::Error::other)?;
             bytes = &bytes[taken..];
-            self.flush()?;
         }
-        Ok(())
+        flush(&mut self.tcp, &mut self.channel)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        while self.tls.wants_write() {
-            self.tls.write_tls(&mut self.tcp)?;
-        }
-        Ok(())
-    }
-
-    /// Says goodbye to TLS and shuts the socket, which ends the reading thread.
+    /// Says goodbye and shuts the socket, which ends the reading thread.
     pub(crate) fn hang_up(mut self) {
-        self.tls.send_close_notify();
+        self.channel.close();
         // The peer may be gone: it need not hear it.
-        let _ = self.flush();
+        let _ = flush(&mut self.tcp, &mut self.channel);
         let _ = self.tcp.shutdown(Shutdown::Both);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 
 use zerotouch_device::{Action, ConnectionId, Device, Event, State, TransportFailure};
-use zerotouch_driver::{Clock, Command, DeviceRng, TlsDialler, Waiters, transport_failure};
+use zerotouch_driver::{Clock, Command, DeviceRng, Dialler, Waiters, transport_failure};
 use zerotouch_store::Store;
 
 use crate::connection::{self, Connection};
@@ -24,7 +24,7 @@ pub(crate) enum Input {
 pub(crate) struct Driver {
     device: Device<DeviceRng>,
     store: Box<dyn Store + Send>,
-    tls: TlsDialler,
+    dialler: Dialler,
     clock: Clock,
     connection: Option<Connection>,
     inputs: SyncSender<Input>,
@@ -39,13 +39,13 @@ impl Driver {
     pub(crate) fn new(
         device: Device<DeviceRng>,
         store: Box<dyn Store + Send>,
-        tls: TlsDialler,
+        dialler: Dialler,
         (inputs, inbox): (SyncSender<Input>, Receiver<Input>),
         (events, states): (SyncSender<Event>, Arc<States>),
         waiters: Waiters,
     ) -> Self {
         let (clock, connection) = (Clock::new(), None);
-        Self { device, store, tls, clock, connection, inputs, inbox, events, states, waiters }
+        Self { device, store, dialler, clock, connection, inputs, inbox, events, states, waiters }
     }
 
     pub(crate) fn run(mut self) {
@@ -81,7 +81,7 @@ impl Driver {
                 let _ = self.events.try_send(event);
             }
             match self.device.poll_action() {
-                Some(Action::Dial(dial)) => connection::dial(&self.tls, dial, &self.inputs),
+                Some(Action::Dial(dial)) => connection::dial(&self.dialler, dial, &self.inputs),
                 Some(Action::HangUp(_)) => self.hang_up(),
                 Some(Action::Store(change)) => {
                     let result = self.store.apply(&change);

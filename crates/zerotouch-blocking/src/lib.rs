@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 use zerotouch_device::{CertificateSummary, Config, Event, State};
-use zerotouch_driver::{Command, Done, TlsDialler, Waiters, device_rng};
+use zerotouch_driver::{Command, Dialler, Done, Waiters, device_rng};
 use zerotouch_hub::{MethodCall, Properties, Telemetry};
 use zerotouch_store::Store;
 use zerotouch_tls::Roots;
 
 pub use zerotouch_driver::{
-    ConnectError, RenewError, ReportError, RespondError, SendError, StartError,
+    ConnectError, Network, Proxy, ProxyError, RenewError, ReportError, RespondError, SendError,
+    StartError, Transport,
 };
 
 use driver::{Driver, Input};
@@ -37,6 +38,7 @@ pub struct Builder {
     config: Config,
     roots: Roots,
     resumption: bool,
+    network: Network,
 }
 
 impl Builder {
@@ -51,6 +53,13 @@ impl Builder {
     #[must_use]
     pub fn tls_resumption(mut self, resumption: bool) -> Self {
         self.resumption = resumption;
+        self
+    }
+
+    /// Over which transport and through which proxy to connect; default as MQTT over TLS, directly.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = network;
         self
     }
 
@@ -86,7 +95,7 @@ impl Builder {
         mut store: impl Store + Send + 'static,
         connected: Option<Done<Result<(), ConnectError>>>,
     ) -> Result<(Device, Receiver<Event>), StartError> {
-        let tls = TlsDialler::new(&self.roots)?.resumption(self.resumption);
+        let dialler = Dialler::new(&self.roots, self.network)?.tls_resumption(self.resumption);
         let rng = device_rng()?;
         let engine = zerotouch_device::Device::new(self.config, store.load()?, rng);
         let (inputs, inbox) = mpsc::sync_channel(INPUTS);
@@ -95,7 +104,7 @@ impl Builder {
         let application = (events, Arc::clone(&states));
         let waiters = Waiters::new(connected);
         let queue = (inputs.clone(), inbox);
-        let driver = Driver::new(engine, Box::new(store), tls, queue, application, waiters);
+        let driver = Driver::new(engine, Box::new(store), dialler, queue, application, waiters);
         let thread = thread::Builder::new().name("zerotouch".into());
         thread.spawn(move || driver.run()).map_err(StartError::Thread)?;
         Ok((Device { inputs, states }, receiver))
@@ -113,7 +122,8 @@ pub struct Device {
 impl Device {
     /// Begins to describe a device.
     pub fn builder(config: Config) -> Builder {
-        Builder { config, roots: Roots::Platform, resumption: true }
+        let (roots, network) = (Roots::Platform, Network::default());
+        Builder { config, roots, resumption: true, network }
     }
 
     /// Where the device is in its life.

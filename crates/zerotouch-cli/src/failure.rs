@@ -7,7 +7,6 @@ use thiserror::Error;
 use zerotouch_credentials::{MAX_COMMON_NAME_CHARS, PrivateKeyError};
 use zerotouch_device::{Failure, Scope, TransportFailureKind};
 use zerotouch_dps::{IdError, RegistrationError};
-use zerotouch_driver::SetupError;
 use zerotouch_emulator::pki::PkiError;
 use zerotouch_emulator::server::StartError as EmulatorError;
 use zerotouch_mqtt_codec::ConnectRefusal;
@@ -59,7 +58,7 @@ pub(crate) enum CliError {
     #[error("the key was not made: {0}")]
     Key(#[from] PrivateKeyError),
     #[error(transparent)]
-    Randomness(SetupError),
+    Randomness(StartError),
     #[error("this machine's clock is not set")]
     ClockUnset,
     #[error(

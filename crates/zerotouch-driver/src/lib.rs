@@ -1,14 +1,20 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod channel;
 mod clock;
+mod network;
 mod outcome;
 mod setup;
 mod transport;
+mod tunnel;
 mod waiters;
+mod web_socket;
 
+pub use channel::Channel;
 pub use clock::Clock;
+pub use network::{Network, Proxy, ProxyError, Transport};
 pub use outcome::{ConnectError, RenewError, ReportError, RespondError, SendError};
 pub use setup::{DeviceRng, StartError, device_rng};
-pub use transport::{TlsDialler, transport_failure};
+pub use transport::{ADDRESS_TIMEOUT, Dialler, Way, Ways, transport_failure};
 pub use waiters::{Command, Done, Waiters};

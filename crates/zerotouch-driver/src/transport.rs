@@ -1,46 +1,154 @@
-//! TLS for a dial, and what became of it.
+//! A dial: the ways to a server, and what became of them.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use zerotouch_device::{Dial, TransportFailure, TransportFailureKind as Kind};
 use zerotouch_tls::{Roots, TlsClient, TlsFailure, classify_io};
 
-use crate::StartError;
+use crate::channel::{Channel, Server};
+use crate::{Network, Proxy, StartError, Transport};
 
-/// Makes the TLS side of each dial. The roots are read once.
+/// How long one address may take to accept a connection, before the next is tried.
+pub const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one way may take in all where another is left: some networks drop what they do not like.
+const WAY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Finds the ways for a device's dials. The roots are read once; clones share what worked last.
 #[derive(Clone, Debug)]
-pub struct TlsDialler(TlsClient);
+pub struct Dialler {
+    tls: TlsClient,
+    network: Arc<Network>,
+    web_socket_first: Arc<AtomicBool>,
+}
 
-impl TlsDialler {
+impl Dialler {
     /// Trusts servers that chain to `roots`.
-    pub fn new(roots: &Roots) -> Result<Self, StartError> {
-        Ok(Self(TlsClient::new(roots)?))
+    pub fn new(roots: &Roots, network: Network) -> Result<Self, StartError> {
+        Ok(Self {
+            tls: TlsClient::new(roots)?,
+            network: Arc::new(network),
+            web_socket_first: Arc::default(),
+        })
     }
 
     /// Whether reconnections may resume the TLS session; they may by default.
     #[must_use]
-    pub fn resumption(self, resumption: bool) -> Self {
-        Self(self.0.resumption(resumption))
+    pub fn tls_resumption(mut self, resumption: bool) -> Self {
+        self.tls = self.tls.resumption(resumption);
+        self
     }
 
-    /// The configuration that presents the dial's identity, and the name the server must prove.
-    pub fn prepare(
-        &self,
-        dial: &Dial,
-    ) -> Result<(Arc<ClientConfig>, ServerName<'static>), TransportFailure> {
+    /// The ways for this dial.
+    pub fn ways(&self, dial: Dial) -> Result<Ways, TransportFailure> {
         let name = ServerName::try_from(dial.host.clone()).map_err(|_| {
             TransportFailure::new(Kind::Unreachable, format!("{:?} is no host name", dial.host))
         })?;
         let identity =
             dial.identity.as_ref().map(|identity| (Arc::clone(&identity.signer), &identity.chain));
         let config = self
-            .0
+            .tls
             .config(identity)
             .map_err(|error| TransportFailure::new(Kind::Tls, error.to_string()))?;
-        Ok((config, name))
+        let mqtt = (dial.port, false);
+        let left = match self.network.transport {
+            Transport::Mqtt => vec![mqtt],
+            Transport::WebSocket { port } => vec![(port, true)],
+            Transport::Either { port } if self.web_socket_first.load(Ordering::Relaxed) => {
+                vec![(port, true), mqtt]
+            }
+            Transport::Either { port } => vec![mqtt, (port, true)],
+        };
+        let proxy = self.network.proxy_for(&dial.host).cloned();
+        let failure = TransportFailure::new(Kind::Unreachable, "the name has no address");
+        let dialler = self.clone();
+        Ok(Ways { dialler, config, name, dial, proxy, left: left.into(), failure })
+    }
+}
+
+/// The ways of one dial that are left, to be tried in order until one leads to an open [`Channel`].
+#[derive(Debug)]
+pub struct Ways {
+    dialler: Dialler,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    dial: Dial,
+    proxy: Option<Proxy>,
+    /// Ports, and whether it is WebSocket.
+    left: VecDeque<(u16, bool)>,
+    failure: TransportFailure,
+}
+
+/// Where to connect to by TCP, and what then.
+#[derive(Debug)]
+pub struct Way {
+    /// A host name, to be resolved anew, or an address: the server's or a proxy's. Each of its addresses
+    /// has [`ADDRESS_TIMEOUT`].
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// How long connecting and the handshakes may take together, if another way is left. Otherwise the
+    /// device minds the time.
+    pub timeout: Option<Duration>,
+    /// What goes through the socket.
+    pub channel: Channel,
+    web_socket: bool,
+}
+
+impl Ways {
+    /// The next way, if any is left.
+    pub fn next_way(&mut self) -> Option<Way> {
+        let (port, web_socket) = self.left.pop_front()?;
+        let Dial { host, .. } = &self.dial;
+        let server = Server { host, port, proxy: self.proxy.as_ref(), web_socket };
+        match Channel::new(&server, Arc::clone(&self.config), self.name.clone()) {
+            Ok(channel) => {
+                let proxy = self.proxy.as_ref().map(|proxy| (&proxy.host, proxy.port));
+                let (host, port) = proxy.unwrap_or((host, port));
+                let timeout = (!self.left.is_empty()).then_some(WAY_TIMEOUT);
+                Some(Way { host: host.clone(), port, timeout, channel, web_socket })
+            }
+            Err(failure) => {
+                self.failed(failure);
+                self.next_way()
+            }
+        }
+    }
+
+    /// A way led to an open channel, which is the end of this dial.
+    pub fn succeeded(self, way: Way) -> Channel {
+        self.dialler.web_socket_first.store(way.web_socket, Ordering::Relaxed);
+        way.channel
+    }
+
+    /// A way did not. Where the server itself was heard, no other way leads elsewhere.
+    pub fn failed(&mut self, failure: TransportFailure) {
+        match failure.kind {
+            Kind::ServerUntrusted
+            | Kind::WrongHostName
+            | Kind::ServerCertificateDates
+            | Kind::ClientCertificateRefused => self.left.clear(),
+            _ => {}
+        }
+        self.failure = failure;
+    }
+
+    /// Why none did.
+    pub fn into_failure(self) -> TransportFailure {
+        self.failure
+    }
+}
+
+impl Way {
+    /// What to say where [`Way::timeout`] was over.
+    pub fn timed_out(&self) -> TransportFailure {
+        let detail = format!("no connection by way of {}:{} in time", self.host, self.port);
+        TransportFailure::new(Kind::Unreachable, detail)
     }
 }
 

@@ -4,19 +4,16 @@ use std::future::pending;
 
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::sleep;
-use zerotouch_device::{Action, Device, Event, State};
-use zerotouch_driver::{Clock, Command, DeviceRng, TlsDialler, Waiters};
+use zerotouch_device::{Action, ConnectionId, Device, Event, State};
+use zerotouch_driver::{Clock, Command, DeviceRng, Dialler, Waiters};
 use zerotouch_store::{Change, Store, StoreError};
 
-use crate::connection::{Connection, Outcome};
-
-/// As much as TLS puts into one record.
-const READ_BUFFER: usize = 16 * 1024;
+use crate::connection::{Connection, Outcome, READ_BUFFER};
 
 pub(crate) struct Driver {
     device: Device<DeviceRng>,
     store: Option<Box<dyn Store + Send>>,
-    tls: TlsDialler,
+    dialler: Dialler,
     clock: Clock,
     connection: Connection,
     /// `None` once the last handle is gone.
@@ -38,7 +35,7 @@ impl Driver {
     pub(crate) fn new(
         device: Device<DeviceRng>,
         store: Box<dyn Store + Send>,
-        tls: TlsDialler,
+        dialler: Dialler,
         (commands, events, states): (
             mpsc::Receiver<Command>,
             broadcast::Sender<Event>,
@@ -49,7 +46,7 @@ impl Driver {
         Self {
             device,
             store: Some(store),
-            tls,
+            dialler,
             clock: Clock::new(),
             connection: Connection::None,
             commands: Some(commands),
@@ -95,13 +92,21 @@ impl Driver {
                     Outcome::DialFailed(id, failure) => {
                         self.device.handle_dial_failed(id, failure, now);
                     }
-                    Outcome::Received(id, n) => self.device.handle_bytes(id, &buffer[..n], now),
+                    Outcome::Received(id, n) => self.received(id, &buffer[..n]),
                     Outcome::Sent(n) => self.device.handle_transmitted(n, now),
                     Outcome::Ended(id, failure) => {
                         self.device.handle_disconnected(id, failure, now);
                     }
                 },
             }
+        }
+    }
+
+    fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let (device, now) = (&mut self.device, self.clock.now());
+        let received = self.connection.received(bytes, |mqtt| device.handle_bytes(id, mqtt, now));
+        if let Err(failure) = received {
+            self.device.handle_disconnected(id, failure, now);
         }
     }
 
@@ -118,7 +123,7 @@ impl Driver {
             }
             match self.device.poll_action() {
                 None => return,
-                Some(Action::Dial(dial)) => self.connection = Connection::dial(&self.tls, dial),
+                Some(Action::Dial(dial)) => self.connection = Connection::dial(&self.dialler, dial),
                 Some(Action::HangUp(_)) => self.connection.hang_up(),
                 Some(Action::Store(change)) => {
                     let result = self.apply(change).await;

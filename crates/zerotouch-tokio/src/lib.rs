@@ -7,13 +7,14 @@ mod driver;
 use serde_json::{Map, Value};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use zerotouch_device::{CertificateSummary, Config, Event, State};
-use zerotouch_driver::{Command, Done, TlsDialler, Waiters, device_rng};
+use zerotouch_driver::{Command, Dialler, Done, Waiters, device_rng};
 use zerotouch_hub::{MethodCall, Properties, Telemetry};
 use zerotouch_store::Store;
 use zerotouch_tls::Roots;
 
 pub use zerotouch_driver::{
-    ConnectError, RenewError, ReportError, RespondError, SendError, StartError,
+    ConnectError, Network, Proxy, ProxyError, RenewError, ReportError, RespondError, SendError,
+    StartError, Transport,
 };
 
 use driver::Driver;
@@ -29,6 +30,7 @@ pub struct Builder {
     config: Config,
     roots: Roots,
     resumption: bool,
+    network: Network,
 }
 
 impl Builder {
@@ -43,6 +45,13 @@ impl Builder {
     #[must_use]
     pub fn tls_resumption(mut self, resumption: bool) -> Self {
         self.resumption = resumption;
+        self
+    }
+
+    /// Over which transport and through which proxy to connect; default as MQTT over TLS, directly.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = network;
         self
     }
 
@@ -85,7 +94,7 @@ impl Builder {
         mut store: impl Store + Send + 'static,
         connected: Option<Done<Result<(), ConnectError>>>,
     ) -> Result<(Device, broadcast::Receiver<Event>), StartError> {
-        let tls = TlsDialler::new(&self.roots)?.resumption(self.resumption);
+        let dialler = Dialler::new(&self.roots, self.network)?.tls_resumption(self.resumption);
         let rng = device_rng()?;
         let engine = zerotouch_device::Device::new(self.config, store.load()?, rng);
         let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -93,7 +102,7 @@ impl Builder {
         let (state, states) = watch::channel(State::Idle);
         let waiters = Waiters::new(connected);
         let application = (inbox, events.clone(), state);
-        let driver = Driver::new(engine, Box::new(store), tls, application, waiters);
+        let driver = Driver::new(engine, Box::new(store), dialler, application, waiters);
         tokio::spawn(driver.run());
         Ok((Device { commands, events, states }, receiver))
     }
@@ -113,7 +122,8 @@ pub struct Device {
 impl Device {
     /// Begins to describe a device.
     pub fn builder(config: Config) -> Builder {
-        Builder { config, roots: Roots::Platform, resumption: true }
+        let (roots, network) = (Roots::Platform, Network::default());
+        Builder { config, roots, resumption: true, network }
     }
 
     /// Events from now on: messages from the cloud, method calls and changes of the twin among them.

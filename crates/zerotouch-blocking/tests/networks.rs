@@ -1,0 +1,133 @@
+//! Through other people's networks: WebSocket, proxies good and bad, and ports that are closed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../../zerotouch-driver/tests/support/network.rs"]
+mod network;
+
+use std::time::Duration;
+
+use network::{ConnectProxy, Manners, SharedStore, WebSocketBridge, closed_port};
+use zerotouch_blocking::{Device, Network, Proxy, Transport};
+use zerotouch_device::{Attestation, Config, Event, Failure, Scope, TransportFailureKind};
+use zerotouch_dps::{IdScope, RegistrationId};
+use zerotouch_emulator::Emulator;
+use zerotouch_hub::Telemetry;
+use zerotouch_store::Store;
+use zerotouch_tls::Roots;
+
+const ID: &str = "pump-17";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn config(emulator: &Emulator, port: u16) -> Config {
+    let key = emulator.group_key("default-group").unwrap().derive(ID);
+    let mut config = Config::new(
+        IdScope::new(&emulator.id_scope()).unwrap(),
+        RegistrationId::new(ID).unwrap(),
+        Attestation::SymmetricKey(key),
+    );
+    config.provisioning_host = "localhost".into();
+    config.provisioning_port = port;
+    config.hub.port = port;
+    config.hub.hosts.allow("localhost");
+    config
+}
+
+/// The canonical life: provisioned, connected, heard, renewed.
+fn live(config: Config, roots: Roots, network: Network, store: impl Store + Send + 'static) {
+    let builder = Device::builder(config).roots(roots).network(network);
+    let (device, _events) = builder.connect(store).unwrap();
+    device.send_telemetry(Telemetry::new(vec![b'x'; 100_000])).unwrap();
+    assert_eq!(device.renew().unwrap().generation, 2);
+    device.send_telemetry(Telemetry::new("after")).unwrap();
+    device.close();
+}
+
+/// The first attempt's failure.
+fn failure(config: Config, roots: Roots, network: Network) -> Failure {
+    let store = SharedStore::default();
+    let builder = Device::builder(config).roots(roots).network(network);
+    let (device, events) = builder.spawn(store).unwrap();
+    let failure = loop {
+        if let Event::AttemptFailed { scope: Scope::Dps, failure, .. } =
+            events.recv_timeout(PATIENCE).unwrap()
+        {
+            break failure;
+        }
+    };
+    device.close();
+    failure
+}
+
+fn through(port: u16) -> Network {
+    let proxy = Proxy::new("127.0.0.1", port).basic_auth("ann", "hunter2");
+    Network { proxy: Some(proxy), ..Network::default() }
+}
+
+// Fragments, pings, frames that end within packets, and both services behind one path.
+#[test]
+fn a_device_lives_over_web_socket() {
+    let emulator = Emulator::builder().seed(1).start().unwrap();
+    let store = SharedStore::default();
+    let bridge = WebSocketBridge::start(&emulator, &store);
+    let network =
+        Network { transport: Transport::WebSocket { port: bridge.port }, ..Network::default() };
+    live(config(&emulator, closed_port()), bridge.roots.clone(), network, store);
+    assert_eq!(*bridge.requests.lock().unwrap(), ["/$iothub/websocket"; 3], "DPS, hub, hub");
+    assert!(*bridge.pongs.lock().unwrap() > 0);
+}
+
+// Where 8883 is closed the device finds another way, also through a proxy.
+#[test]
+fn a_device_falls_back_to_web_socket() {
+    let emulator = Emulator::builder().seed(2).start().unwrap();
+    let store = SharedStore::default();
+    let bridge = WebSocketBridge::start(&emulator, &store);
+    let proxy = ConnectProxy::start(Manners::Good);
+    let transport = Transport::Either { port: bridge.port };
+    let network = Network { transport, ..through(proxy.port) };
+    let closed = closed_port();
+    live(config(&emulator, closed), bridge.roots.clone(), network, store);
+    let requests = proxy.requests.lock().unwrap();
+    let asked: Vec<_> = requests.iter().map(|head| head.split(' ').nth(1).unwrap()).collect();
+    let [closed, open] = [closed, bridge.port].map(|port| format!("localhost:{port}"));
+    assert_eq!(asked, [&closed, &open, &open, &open], "what worked last is tried first");
+}
+
+// DPS and hub alike, and with its credentials.
+#[test]
+fn a_device_lives_behind_a_proxy() {
+    let emulator = Emulator::builder().seed(3).start().unwrap();
+    let proxy = ConnectProxy::start(Manners::Good);
+    let roots = Roots::Pem(emulator.ca_pem().into());
+    let config = config(&emulator, emulator.port());
+    live(config, roots, through(proxy.port), SharedStore::default());
+    let requests = proxy.requests.lock().unwrap();
+    assert_eq!(requests.len(), 3, "{requests:?}");
+    for head in &*requests {
+        assert!(head.starts_with(&format!("CONNECT localhost:{} HTTP/1.1\r\n", emulator.port())));
+        assert!(head.contains("\r\nProxy-Authorization: Basic YW5uOmh1bnRlcjI=\r\n"));
+    }
+}
+
+// Whatever a proxy does instead of its duty, it is a failure that says so, without the password.
+#[test]
+fn a_proxy_that_fails_is_told_from_others() {
+    let emulator = Emulator::builder().seed(4).start().unwrap();
+    let roots = Roots::Pem(emulator.ca_pem().into());
+    for (manners, words) in [(Manners::Wants407, "407"), (Manners::Garbage, "HTTP")] {
+        let proxy = ConnectProxy::start(manners);
+        let config = config(&emulator, emulator.port());
+        let Failure::Transport(failure) = failure(config, roots.clone(), through(proxy.port))
+        else {
+            panic!("of another layer");
+        };
+        assert_eq!(failure.kind, TransportFailureKind::Unreachable);
+        assert!(failure.detail.contains(words) && !failure.detail.contains("hunter2"), "{failure}");
+    }
+    let silent = ConnectProxy::start(Manners::Silent);
+    let mut config = config(&emulator, emulator.port());
+    config.dial_timeout = Duration::from_millis(100);
+    let failure = failure(config, roots, through(silent.port));
+    assert!(matches!(failure, Failure::DialTimeout { .. }), "{failure}");
+}
