@@ -52,6 +52,7 @@ impl Driver {
         self.device.start(self.clock.now());
         loop {
             self.act();
+            self.waiters.measure(&self.device, self.clock.now());
             if self.device.state() == State::Stopped {
                 return;
             }
@@ -76,7 +77,7 @@ impl Driver {
                 if let Event::StateChanged(state) = &event {
                     self.states.set(state.clone());
                 }
-                self.waiters.observe(&event);
+                self.waiters.observe(&event, self.clock.now());
                 // An application that does not take its events does not hold the device up.
                 let _ = self.events.try_send(event);
             }

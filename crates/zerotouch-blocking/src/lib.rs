@@ -97,12 +97,12 @@ impl Builder {
     ) -> Result<(Device, Receiver<Event>), StartError> {
         let dialler = Dialler::new(&self.roots, self.network)?.tls_resumption(self.resumption);
         let rng = device_rng()?;
+        let waiters = Waiters::new(&self.config, connected);
         let engine = zerotouch_device::Device::new(self.config, store.load()?, rng);
         let (inputs, inbox) = mpsc::sync_channel(INPUTS);
         let (events, receiver) = mpsc::sync_channel(EVENTS);
         let states = Arc::new(States::default());
         let application = (events, Arc::clone(&states));
-        let waiters = Waiters::new(connected);
         let queue = (inputs.clone(), inbox);
         let driver = Driver::new(engine, Box::new(store), dialler, queue, application, waiters);
         let thread = thread::Builder::new().name("zerotouch".into());

@@ -12,6 +12,7 @@ use zerotouch_credentials::SymmetricKey;
 use zerotouch_device::{Attestation, Config, Event, Failure, State};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
+use zerotouch_emulator::cloud::{DpsSettings, Fixture};
 use zerotouch_hub::{MethodEvent, RespondError as Unanswerable, Telemetry, TwinEvent};
 use zerotouch_store::{FileStore, MemoryStore};
 use zerotouch_tls::Roots;
@@ -20,6 +21,13 @@ const ID: &str = "pump-17";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Nobody's.
 const WRONG_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+/// An emulator without the real service's pauses.
+fn emulator(seed: u64) -> Emulator {
+    let dps = DpsSettings { retry_after: Duration::ZERO, ..DpsSettings::default() };
+    let fixture = Fixture { dps, ..Fixture::default() };
+    Emulator::builder().fixture(fixture).seed(seed).start().unwrap()
+}
 
 fn config(emulator: &Emulator) -> Config {
     let key = emulator.group_key("default-group").unwrap().derive(ID);
@@ -57,7 +65,7 @@ fn map(value: Value) -> Map<String, Value> {
 // The whole of a connected device's day, through one handle.
 #[test]
 fn a_handle_does_what_a_device_can() {
-    let emulator = Emulator::builder().seed(2).start().unwrap();
+    let emulator = emulator(2);
     let (device, events) =
         builder(&emulator, config(&emulator)).connect(MemoryStore::new()).unwrap();
     assert_eq!(device.wait_for_state(PATIENCE, |s| *s == State::Connected), State::Connected);
@@ -111,7 +119,7 @@ fn a_handle_does_what_a_device_can() {
 // Waiting for a connection ends where waiting is of no use, and the device with it.
 #[test]
 fn connecting_ends_with_what_time_does_not_mend() {
-    let emulator = Emulator::builder().seed(3).start().unwrap();
+    let emulator = emulator(3);
     let state = tempfile::tempdir().unwrap();
     let mut config = config(&emulator);
     config.attestation = Attestation::SymmetricKey(SymmetricKey::from_base64(WRONG_KEY).unwrap());
@@ -125,7 +133,7 @@ fn connecting_ends_with_what_time_does_not_mend() {
 #[test]
 fn waiting_for_a_state_ends_in_time() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let emulator = Emulator::builder().seed(4).start().unwrap();
+    let emulator = emulator(4);
     let mut config = config(&emulator);
     config.provisioning_host = "127.0.0.1".into();
     config.provisioning_port = silent.local_addr().unwrap().port();

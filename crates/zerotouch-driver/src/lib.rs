@@ -4,6 +4,7 @@
 mod channel;
 mod clock;
 mod network;
+mod observer;
 mod outcome;
 mod setup;
 mod transport;

@@ -5,11 +5,12 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 use zerotouch_device::{
-    CertificateSummary, Credential, Device, Event, Failure, FailureClass, TelemetryHandle,
+    CertificateSummary, Config, Credential, Device, Event, Failure, FailureClass, TelemetryHandle,
 };
 use zerotouch_hub::{MethodCall, Properties, ReportHandle, Telemetry, TwinEvent};
-use zerotouch_time::Now;
+use zerotouch_time::{Instant, Now};
 
+use crate::observer::Observer;
 use crate::{ConnectError, DeviceRng, RenewError, ReportError, RespondError, SendError};
 
 /// Is told what came of a command. One that is dropped untold belonged to a device that has stopped.
@@ -57,11 +58,12 @@ impl fmt::Debug for Command {
 }
 
 /// Gives commands to the device, remembers who waits for their completion, and tells them. However a
-/// device ends, everybody is told.
-#[derive(Default)]
+/// device ends, everybody is told. What happens is also told to `tracing` and `metrics`.
 pub struct Waiters {
+    observer: Observer,
     connected: Option<Done<Result<(), ConnectError>>>,
-    telemetry: BTreeMap<TelemetryHandle, Done<Result<(), SendError>>>,
+    /// And when it was given to the device.
+    telemetry: BTreeMap<TelemetryHandle, (Instant, Done<Result<(), SendError>>)>,
     reports: BTreeMap<ReportHandle, Done<Result<Option<u64>, ReportError>>>,
     renewal: Option<Done<Result<CertificateSummary, RenewError>>>,
     issued: Option<CertificateSummary>,
@@ -72,10 +74,17 @@ pub struct Waiters {
 impl Waiters {
     /// `connected` is told of the first connection to a hub, or of the first failure after which there
     /// is no point in waiting for one.
-    pub fn new(connected: Option<Done<Result<(), ConnectError>>>) -> Self {
-        let mut waiters = Self::default();
-        waiters.connected = connected;
-        waiters
+    pub fn new(config: &Config, connected: Option<Done<Result<(), ConnectError>>>) -> Self {
+        Self {
+            observer: Observer::new(config.registration.registration_id.as_str()),
+            connected,
+            telemetry: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            renewal: None,
+            issued: None,
+            refused: None,
+            stop: Vec::new(),
+        }
     }
 
     /// Gives a command to the device.
@@ -83,7 +92,7 @@ impl Waiters {
         match command {
             Command::SendTelemetry(telemetry, done) => {
                 match device.send_telemetry(telemetry, now) {
-                    Ok(handle) => drop(self.telemetry.insert(handle, done)),
+                    Ok(handle) => drop(self.telemetry.insert(handle, (now.monotonic, done))),
                     Err(error) => done(Err(error.into())),
                 }
             }
@@ -106,11 +115,22 @@ impl Waiters {
         }
     }
 
+    /// For once in every turn of a driver's loop.
+    pub fn measure(&self, device: &Device<DeviceRng>, now: Now) {
+        self.observer.measure(device, now);
+    }
+
     /// An event of the device.
-    pub fn observe(&mut self, event: &Event) {
+    pub fn observe(&mut self, event: &Event, now: Now) {
+        self.observer.observe(event);
         match event {
             Event::Connected { .. } => self.end_connecting(Ok(())),
-            Event::TelemetryAcknowledged(handle) => self.end_telemetry(*handle, Ok(())),
+            Event::TelemetryAcknowledged(handle) => {
+                if let Some((given, _)) = self.telemetry.get(handle) {
+                    self.observer.acknowledged(now.monotonic - *given);
+                }
+                self.end_telemetry(*handle, Ok(()));
+            }
             Event::TelemetryDropped { handle, reason } => {
                 self.end_telemetry(*handle, Err(SendError::Dropped(*reason)));
             }
@@ -157,7 +177,7 @@ impl Waiters {
     }
 
     fn end_telemetry(&mut self, handle: TelemetryHandle, result: Result<(), SendError>) {
-        if let Some(done) = self.telemetry.remove(&handle) {
+        if let Some((_, done)) = self.telemetry.remove(&handle) {
             done(result);
         }
     }
@@ -176,7 +196,7 @@ impl Waiters {
 
     fn end(&mut self) {
         self.end_connecting(Err(ConnectError::Stopped));
-        for done in std::mem::take(&mut self.telemetry).into_values() {
+        for (_, done) in std::mem::take(&mut self.telemetry).into_values() {
             done(Err(SendError::Stopped));
         }
         for done in std::mem::take(&mut self.reports).into_values() {

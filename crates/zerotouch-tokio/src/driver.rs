@@ -61,6 +61,7 @@ impl Driver {
         self.device.start(self.clock.now());
         loop {
             self.act().await;
+            self.waiters.measure(&self.device, self.clock.now());
             if self.device.state() == State::Stopped {
                 return;
             }
@@ -117,7 +118,7 @@ impl Driver {
                 if let Event::StateChanged(state) = &event {
                     self.states.send_replace(state.clone());
                 }
-                self.waiters.observe(&event);
+                self.waiters.observe(&event, self.clock.now());
                 // Nobody need listen.
                 let _ = self.events.send(event);
             }

@@ -96,11 +96,11 @@ impl Builder {
     ) -> Result<(Device, broadcast::Receiver<Event>), StartError> {
         let dialler = Dialler::new(&self.roots, self.network)?.tls_resumption(self.resumption);
         let rng = device_rng()?;
+        let waiters = Waiters::new(&self.config, connected);
         let engine = zerotouch_device::Device::new(self.config, store.load()?, rng);
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (events, receiver) = broadcast::channel(EVENTS);
         let (state, states) = watch::channel(State::Idle);
-        let waiters = Waiters::new(connected);
         let application = (inbox, events.clone(), state);
         let driver = Driver::new(engine, Box::new(store), dialler, application, waiters);
         tokio::spawn(driver.run());

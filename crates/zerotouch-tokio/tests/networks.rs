@@ -7,7 +7,7 @@ mod network;
 
 use std::time::Duration;
 
-use network::{ConnectProxy, Manners, SharedStore, WebSocketBridge, closed_port};
+use network::{ConnectProxy, Manners, SharedStore, WebSocketBridge, closed_port, emulator};
 use zerotouch_device::{Attestation, Config, Event, Failure, Scope, TransportFailureKind};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
@@ -70,7 +70,7 @@ fn through(port: u16) -> Network {
 // Fragments, pings, frames that end within packets, and both services behind one path.
 #[tokio::test]
 async fn a_device_lives_over_web_socket() {
-    let emulator = Emulator::builder().seed(1).start().unwrap();
+    let emulator = emulator(1);
     let store = SharedStore::default();
     let bridge = WebSocketBridge::start(&emulator, &store);
     let network =
@@ -83,7 +83,7 @@ async fn a_device_lives_over_web_socket() {
 // Where 8883 is closed the device finds another way, also through a proxy.
 #[tokio::test]
 async fn a_device_falls_back_to_web_socket() {
-    let emulator = Emulator::builder().seed(2).start().unwrap();
+    let emulator = emulator(2);
     let store = SharedStore::default();
     let bridge = WebSocketBridge::start(&emulator, &store);
     let proxy = ConnectProxy::start(Manners::Good);
@@ -100,7 +100,7 @@ async fn a_device_falls_back_to_web_socket() {
 // DPS and hub alike, and with its credentials.
 #[tokio::test]
 async fn a_device_lives_behind_a_proxy() {
-    let emulator = Emulator::builder().seed(3).start().unwrap();
+    let emulator = emulator(3);
     let proxy = ConnectProxy::start(Manners::Good);
     let roots = Roots::Pem(emulator.ca_pem().into());
     let config = config(&emulator, emulator.port());
@@ -116,7 +116,7 @@ async fn a_device_lives_behind_a_proxy() {
 // Whatever a proxy does instead of its duty, it is a failure that says so, without the password.
 #[tokio::test]
 async fn a_proxy_that_fails_is_told_from_others() {
-    let emulator = Emulator::builder().seed(4).start().unwrap();
+    let emulator = emulator(4);
     let roots = Roots::Pem(emulator.ca_pem().into());
     for (manners, words) in [(Manners::Wants407, "407"), (Manners::Garbage, "HTTP")] {
         let proxy = ConnectProxy::start(manners);

@@ -13,7 +13,7 @@ use zerotouch_credentials::SymmetricKey;
 use zerotouch_device::{Attestation, Config, Event, Failure, State};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
-use zerotouch_emulator::cloud::CloudEvent;
+use zerotouch_emulator::cloud::{CloudEvent, DpsSettings, Fixture};
 use zerotouch_hub::{MethodEvent, RespondError as Unanswerable, Telemetry, TwinEvent};
 use zerotouch_store::{FileStore, MemoryStore};
 use zerotouch_tls::Roots;
@@ -23,6 +23,13 @@ const ID: &str = "pump-17";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Nobody's.
 const WRONG_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+/// An emulator without the real service's pauses.
+fn emulator(seed: u64) -> Emulator {
+    let dps = DpsSettings { retry_after: Duration::ZERO, ..DpsSettings::default() };
+    let fixture = Fixture { dps, ..Fixture::default() };
+    Emulator::builder().fixture(fixture).seed(seed).start().unwrap()
+}
 
 fn config(emulator: &Emulator) -> Config {
     let key = emulator.group_key("default-group").unwrap().derive(ID);
@@ -67,7 +74,7 @@ fn map(value: Value) -> Map<String, Value> {
 // The whole of a connected device's day, through one handle.
 #[tokio::test]
 async fn a_handle_does_what_a_device_can() {
-    let emulator = Emulator::builder().seed(2).start().unwrap();
+    let emulator = emulator(2);
     let (device, mut events) = connect(&emulator).await;
     assert_eq!(device.state(), State::Connected);
 
@@ -126,7 +133,7 @@ async fn a_handle_does_what_a_device_can() {
 // Waiting for a connection ends where waiting is of no use, and the device with it.
 #[tokio::test]
 async fn connecting_ends_with_what_time_does_not_mend() {
-    let emulator = Emulator::builder().seed(3).start().unwrap();
+    let emulator = emulator(3);
     let state = tempfile::tempdir().unwrap();
     let mut config = config(&emulator);
     config.attestation = Attestation::SymmetricKey(SymmetricKey::from_base64(WRONG_KEY).unwrap());
@@ -176,7 +183,7 @@ async fn drop_at_every_await<F: Future>(begin: impl Fn() -> F) -> F::Output {
 // of its command, and none may cost the device anything.
 #[tokio::test]
 async fn every_future_may_be_dropped_at_every_await() {
-    let emulator = Emulator::builder().seed(4).start().unwrap();
+    let emulator = emulator(4);
     let (device, mut events) = connect(&emulator).await;
     event(&mut events, |event| matches!(event, Event::Twin(TwinEvent::Read { .. })).then_some(()))
         .await;
@@ -213,7 +220,7 @@ async fn every_future_may_be_dropped_at_every_await() {
 // A connect that is given up leaves nobody behind: the next one has the store to itself.
 #[tokio::test]
 async fn a_connect_that_is_dropped_stops_its_device() {
-    let emulator = Emulator::builder().seed(5).start().unwrap();
+    let emulator = emulator(5);
     let state = tempfile::tempdir().unwrap();
     for times in [0, 1, 2, 3, 5, 8, 13] {
         let store = reopened(state.path()).await;

@@ -15,6 +15,7 @@ use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Bytes, Error, Message, WebSocket};
 use zerotouch_emulator::Emulator;
+use zerotouch_emulator::cloud::{DpsSettings, Fixture};
 use zerotouch_store::{Change, Identity, MemoryStore, Store, StoreError};
 use zerotouch_tls::{Roots, TlsClient};
 
@@ -33,6 +34,13 @@ fn listen(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -
         }
     });
     port
+}
+
+/// An emulator without the real service's pauses.
+pub(crate) fn emulator(seed: u64) -> Emulator {
+    let dps = DpsSettings { retry_after: Duration::ZERO, ..DpsSettings::default() };
+    let fixture = Fixture { dps, ..Fixture::default() };
+    Emulator::builder().fixture(fixture).seed(seed).start().unwrap()
 }
 
 /// A port that refuses connections.
