@@ -20,7 +20,7 @@ use zerotouch_credentials::SymmetricKey;
 use zerotouch_device::{Attestation, Config};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_hub::Telemetry;
-use zerotouch_store::Store;
+use zerotouch_store::{Key, Store};
 use zerotouch_tokio::{Device, Network, Proxy, Transport};
 
 const ID: &str = "pump-17";
@@ -102,7 +102,8 @@ async fn a_device_is_observed_and_keeps_its_secrets() {
     assert!(line("renewal: requested").contains("renewal{request_id="), "the span");
     assert!(log.contains("tungstenite"), "its log is heard at all");
 
-    let key_pem = store.clone().load().unwrap().active.unwrap().key.to_pkcs8_pem().unwrap();
+    let Key::Software(key) = &store.clone().load().unwrap().active.unwrap().key else { panic!() };
+    let key_pem = key.to_pkcs8_pem().unwrap();
     let secrets = [
         key_text.as_str(),
         "SharedAccessSignature",
