@@ -23,7 +23,7 @@ const READ_BUFFER: usize = 17 * 1024;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
-    channel: Channel,
+    channel: Box<Channel>,
     tcp: TcpStream,
     /// A write failed: nothing more is sent, and the reading thread will tell why.
     broken: bool,
@@ -38,7 +38,7 @@ pub(crate) fn dial(dialler: &Dialler, dial: Dial, inputs: &SyncSender<Input>) {
             // The driver may have gone meanwhile.
             let _ = inputs.send(match ways.and_then(connect) {
                 Ok((tcp, channel)) => {
-                    Input::Dialled(Box::new(Connection { id, channel, tcp, broken: false }))
+                    Input::Dialled(Connection { id, channel, tcp, broken: false })
                 }
                 Err(failure) => Input::DialFailed(id, failure),
             });
@@ -50,7 +50,7 @@ pub(crate) fn dial(dialler: &Dialler, dial: Dial, inputs: &SyncSender<Input>) {
     }
 }
 
-fn connect(mut ways: Ways) -> Result<(TcpStream, Channel), TransportFailure> {
+fn connect(mut ways: Ways) -> Result<(TcpStream, Box<Channel>), TransportFailure> {
     while let Some(mut way) = ways.next_way() {
         match go(&mut way) {
             Ok(tcp) => return Ok((tcp, ways.succeeded(way))),

@@ -15,7 +15,7 @@ use crate::states::States;
 #[derive(Debug)]
 pub(crate) enum Input {
     Command(Command),
-    Dialled(Box<Connection>),
+    Dialled(Connection),
     DialFailed(ConnectionId, TransportFailure),
     /// Bytes from the socket, none at its end.
     Read(ConnectionId, io::Result<Vec<u8>>),
@@ -118,7 +118,7 @@ impl Driver {
                 let id = connection.id;
                 match connection.start_reading(self.inputs.clone()) {
                     Ok(()) => {
-                        self.connection = Some(*connection);
+                        self.connection = Some(connection);
                         self.device.handle_dialled(id, now);
                         // A dial that was given up meanwhile is nobody's connection.
                         if self.device.connection() != Some(id) {

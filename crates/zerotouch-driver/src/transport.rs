@@ -96,7 +96,7 @@ pub struct Way {
     /// device minds the time.
     pub timeout: Option<Duration>,
     /// What goes through the socket.
-    pub channel: Channel,
+    pub channel: Box<Channel>,
     web_socket: bool,
 }
 
@@ -111,7 +111,13 @@ impl Ways {
                 let proxy = self.proxy.as_ref().map(|proxy| (&proxy.host, proxy.port));
                 let (host, port) = proxy.unwrap_or((host, port));
                 let timeout = (!self.left.is_empty()).then_some(WAY_TIMEOUT);
-                Some(Way { host: host.clone(), port, timeout, channel, web_socket })
+                Some(Way {
+                    host: host.clone(),
+                    port,
+                    timeout,
+                    channel: Box::new(channel),
+                    web_socket,
+                })
             }
             Err(failure) => {
                 self.failed(failure);
@@ -121,7 +127,7 @@ impl Ways {
     }
 
     /// A way led to an open channel, which is the end of this dial.
-    pub fn succeeded(self, way: Way) -> Channel {
+    pub fn succeeded(self, way: Way) -> Box<Channel> {
         self.dialler.web_socket_first.store(way.web_socket, Ordering::Relaxed);
         way.channel
     }

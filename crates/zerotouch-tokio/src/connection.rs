@@ -18,13 +18,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) enum Connection {
     None,
     Dialling { id: ConnectionId, dial: JoinHandle<Result<Open, TransportFailure>> },
-    Open { id: ConnectionId, open: Box<Open> },
+    Open { id: ConnectionId, open: Open },
 }
 
 /// A socket, and what stands between it and MQTT.
 pub(crate) struct Open {
     tcp: TcpStream,
-    channel: Channel,
+    channel: Box<Channel>,
 }
 
 /// What a connection has to tell.
@@ -69,7 +69,7 @@ impl Connection {
                 let id = *id;
                 match dial.await {
                     Ok(Ok(open)) => {
-                        *self = Self::Open { id, open: Box::new(open) };
+                        *self = Self::Open { id, open };
                         Outcome::Dialled(id)
                     }
                     Ok(Err(failure)) => self.failed(Outcome::DialFailed(id, failure)),
