@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 
 use zerotouch_device::{Action, ConnectionId, Device, Event, State, TransportFailure};
 use zerotouch_driver::{Clock, Command, DeviceRng, Dialler, Waiters, transport_failure};
@@ -79,7 +79,9 @@ impl Driver {
                 }
                 self.waiters.observe(&event, self.clock.now());
                 // An application that does not take its events does not hold the device up.
-                let _ = self.events.try_send(event);
+                if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
+                    self.states.miss();
+                }
             }
             match self.device.poll_action() {
                 Some(Action::Dial(dial)) => connection::dial(&self.dialler, dial, &self.inputs),

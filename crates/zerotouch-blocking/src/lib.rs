@@ -137,6 +137,11 @@ impl Device {
         self.states.wait(patience, wanted)
     }
 
+    /// How many events were dropped because 256 were waiting already.
+    pub fn missed_events(&self) -> u64 {
+        self.states.missed()
+    }
+
     /// Sends telemetry and waits until the hub has acknowledged it, over as many connections as that
     /// takes.
     pub fn send_telemetry(&self, telemetry: Telemetry) -> Result<(), SendError> {

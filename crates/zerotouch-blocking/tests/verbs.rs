@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -127,6 +128,34 @@ fn connecting_ends_with_what_time_does_not_mend() {
     let refused = builder(&emulator, config).connect(store);
     assert!(matches!(refused, Err(ConnectError::Failed(Failure::Registration(_)))), "{refused:?}");
     FileStore::open(state.path(), ID).expect("a device that has stopped keeps its store");
+}
+
+// As many attempts as the configuration allows, and no more.
+#[test]
+fn connecting_ends_with_the_last_attempt() {
+    let emulator = emulator(5);
+    let mut config = config(&emulator);
+    config.retry.max_attempts = NonZeroU32::new(1);
+    config.provisioning_port =
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let failed = builder(&emulator, config).connect(MemoryStore::new());
+    assert!(matches!(failed, Err(ConnectError::Failed(Failure::Transport(_)))), "{failed:?}");
+}
+
+// A device is not held up by an application that does not listen, which can tell that it has missed
+// something.
+#[test]
+fn events_that_nobody_takes_are_counted() {
+    let emulator = emulator(6);
+    let (device, events) =
+        builder(&emulator, config(&emulator)).connect(MemoryStore::new()).unwrap();
+    assert_eq!(device.missed_events(), 0);
+    for _ in 0..256 {
+        device.send_telemetry(Telemetry::new("x")).unwrap();
+    }
+    device.close();
+    assert_eq!(events.iter().count(), 256);
+    assert!(device.missed_events() > 0);
 }
 
 // A deadline is kept: nobody answers, and the caller has other things to do.

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use std::future::{Future, poll_fn};
+use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -138,9 +140,23 @@ async fn connecting_ends_with_what_time_does_not_mend() {
     let mut config = config(&emulator);
     config.attestation = Attestation::SymmetricKey(SymmetricKey::from_base64(WRONG_KEY).unwrap());
     let store = FileStore::open(state.path(), ID).unwrap();
-    let refused = builder(&emulator, config).connect(store).await;
+    let connecting = builder(&emulator, config).connect(store);
+    let refused = tokio::time::timeout(PATIENCE, connecting).await.unwrap();
     assert!(matches!(refused, Err(ConnectError::Failed(Failure::Registration(_)))), "{refused:?}");
     reopened(state.path()).await;
+}
+
+// As many attempts as the configuration allows, and no more.
+#[tokio::test]
+async fn connecting_ends_with_the_last_attempt() {
+    let emulator = emulator(6);
+    let mut config = config(&emulator);
+    config.retry.max_attempts = NonZeroU32::new(1);
+    config.provisioning_port =
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let connecting = builder(&emulator, config).connect(MemoryStore::new());
+    let failed = tokio::time::timeout(PATIENCE, connecting).await.unwrap();
+    assert!(matches!(failed, Err(ConnectError::Failed(Failure::Transport(_)))), "{failed:?}");
 }
 
 /// The store, once the device that had it has stopped.
