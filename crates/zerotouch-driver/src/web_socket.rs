@@ -184,3 +184,116 @@ fn failure(error: &Error) -> TransportFailure {
     };
     TransportFailure::new(kind, format!("WebSocket: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tungstenite::handshake::derive_accept_key;
+
+    /// The client's request, and a server's answer to it.
+    fn request() -> (WebSocket, String, String) {
+        let mut web_socket = WebSocket::new("hub.example", 443).unwrap();
+        let request = String::from_utf8(web_socket.take_output()).unwrap();
+        let key = request.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("sec-websocket-key").then_some(value)
+        });
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {}\r\n",
+            derive_accept_key(key.unwrap().as_bytes()),
+        );
+        (web_socket, request, answer)
+    }
+
+    fn open() -> WebSocket {
+        let (mut web_socket, _, answer) = request();
+        let answer = format!("{answer}Sec-WebSocket-Protocol: mqtt\r\n\r\n");
+        // Not byte by byte, which tungstenite takes for an attack.
+        for piece in answer.as_bytes().chunks(64) {
+            assert!(!web_socket.is_open());
+            web_socket.handle_bytes(piece, |_| {}).unwrap();
+        }
+        assert!(web_socket.is_open());
+        web_socket
+    }
+
+    fn fed(web_socket: &mut WebSocket, bytes: &[u8]) -> Result<Vec<u8>, Kind> {
+        let mut received = Vec::new();
+        let fed = web_socket.handle_bytes(bytes, |piece| received.extend_from_slice(piece));
+        fed.map(|()| received).map_err(|failure| failure.kind)
+    }
+
+    // To the letter, as the services want it.
+    #[test]
+    fn the_request_asks_for_mqtt() {
+        let (_, request, _) = request();
+        let request = request.to_ascii_lowercase();
+        for line in [
+            "get /$iothub/websocket http/1.1\r\n",
+            "\r\nhost: hub.example:443\r\n",
+            "\r\nsec-websocket-protocol: mqtt\r\n",
+        ] {
+            assert!(request.contains(line), "{request}");
+        }
+    }
+
+    // What answers may be anything: only a server that speaks MQTT over WebSocket will do.
+    #[test]
+    fn other_answers_are_failures() {
+        let mut answered = Vec::new();
+        for rest in ["\r\n", "Sec-WebSocket-Protocol: amqp\r\n\r\n"] {
+            let (mut web_socket, _, answer) = request();
+            answered.push(fed(&mut web_socket, format!("{answer}{rest}").as_bytes()));
+        }
+        for answer in ["HTTP/1.1 404 Not Found\r\n\r\n", "220 mail.example ESMTP\r\n\r\n"] {
+            let (mut web_socket, _, _) = request();
+            answered.push(fed(&mut web_socket, answer.as_bytes()));
+        }
+        let (broken, unreachable) = (Err(Kind::Broken), Err(Kind::Unreachable));
+        assert_eq!(answered[..3], [broken.clone(), broken, unreachable]);
+        assert!(answered[3].is_err());
+    }
+
+    // Each byte of a frame may come alone; a ping is answered, in between too.
+    #[test]
+    fn frames_are_put_together_and_pings_answered() {
+        let mut web_socket = open();
+        let frames = b"\x02\x02ab\x89\x01?\x80\x01c";
+        let received: Vec<u8> =
+            frames.iter().flat_map(|byte| fed(&mut web_socket, &[*byte]).unwrap()).collect();
+        assert_eq!(received, b"abc");
+        let pong = web_socket.take_output();
+        assert_eq!(pong[..2], [0x8a, 0x81]);
+        assert_eq!(pong[6] ^ pong[2], b'?');
+    }
+
+    // A client masks what it sends, each frame anew.
+    #[test]
+    fn what_is_sent_is_one_masked_frame() {
+        let mut web_socket = open();
+        let mut masks = Vec::new();
+        for _ in 0..2 {
+            web_socket.send(b"hello").unwrap();
+            let frame = web_socket.take_output();
+            assert_eq!(frame[..2], [0x82, 0x85]);
+            let (mask, payload) = frame[2..].split_at(4);
+            let plain: Vec<_> =
+                payload.iter().zip(mask.iter().cycle()).map(|(b, m)| b ^ m).collect();
+            assert_eq!(plain, b"hello");
+            masks.push(mask.to_vec());
+        }
+        assert_ne!(masks[0], masks[1]);
+    }
+
+    // MQTT is binary; a close is answered and is the end; a message has a limit.
+    #[test]
+    fn what_is_no_mqtt_ends_the_connection() {
+        assert_eq!(fed(&mut open(), b"\x81\x02hi"), Err(Kind::Broken), "text");
+        assert_eq!(fed(&mut open(), b"\x82\x7f\0\0\0\0\x10\0\0\0"), Err(Kind::Broken), "256 MiB");
+        assert_eq!(fed(&mut open(), b"\x82\x82mask.."), Err(Kind::Broken), "a masked frame");
+        let mut web_socket = open();
+        assert_eq!(fed(&mut web_socket, b"\x88\x00"), Err(Kind::Closed));
+        assert_eq!(web_socket.take_output()[0], 0x88);
+    }
+}
