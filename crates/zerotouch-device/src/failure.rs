@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::fmt;
 use core::time::Duration;
 
 use thiserror::Error;
@@ -45,6 +46,20 @@ pub enum Layer {
     Store,
     /// The wall clock.
     Clock,
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Network => "network",
+            Self::Tls => "tls",
+            Self::Mqtt => "mqtt",
+            Self::Provisioning => "provisioning",
+            Self::Credentials => "credentials",
+            Self::Store => "store",
+            Self::Clock => "clock",
+        })
+    }
 }
 
 /// How a transport failed.

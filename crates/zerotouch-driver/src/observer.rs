@@ -5,10 +5,8 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use tracing::{Span, debug, error, error_span, info, warn};
 use zerotouch_device::{Device, Event, Failure, RenewalFailure, Scope, State};
-use zerotouch_dps::RegistrationError;
 use zerotouch_hub::{MethodEvent, RenewalError, TwinError, TwinEvent};
 use zerotouch_time::Now;
-use zerotouch_wire::ServiceError;
 
 use crate::DeviceRng;
 
@@ -132,10 +130,13 @@ impl Observer {
             Event::RolledBack { generation } => {
                 warn!(generation, "store: the new certificate is discarded");
             }
+            Event::TakeoverSuspected { connections } => {
+                warn!(connections, "mqtt: another device may be using this identity");
+            }
             Event::AttemptFailed { scope, credential, failure, class, retry_in } => {
                 let tracking_id = tracking_id(failure);
-                let layer = layer(failure);
-                warn!(layer, %scope, %credential, ?class, tracking_id, ?retry_in, %failure, "failed");
+                let (layer, code) = (failure.layer(), failure.code());
+                warn!(%layer, code, %scope, %credential, ?class, tracking_id, ?retry_in, %failure, "failed");
             }
             Event::Stopped => info!("stopped"),
             // A later engine's.
@@ -184,38 +185,13 @@ fn twin(event: &TwinEvent) {
     }
 }
 
-fn layer(failure: &Failure) -> &'static str {
-    match failure {
-        Failure::Transport(_) | Failure::DialTimeout { .. } => "transport",
-        Failure::Mqtt(_)
-        | Failure::Connect(_)
-        | Failure::Subscribe(_)
-        | Failure::SubscriptionRefused { .. }
-        | Failure::SubscriptionTimeout { .. } => "mqtt",
-        Failure::Registration(_)
-        | Failure::HubNotAllowed { .. }
-        | Failure::UnsupportedProfile { .. } => "dps",
-        Failure::Store(_) => "store",
-        _ => "credentials",
-    }
-}
-
-fn of(error: &ServiceError) -> Option<&str> {
-    error.tracking_id.as_deref()
-}
-
 fn tracking_id(failure: &Failure) -> Option<&str> {
-    match failure {
-        Failure::Registration(
-            RegistrationError::Refused { error, .. } | RegistrationError::Failed { error },
-        ) => of(error),
-        _ => None,
-    }
+    failure.service_error()?.tracking_id.as_deref()
 }
 
 fn renewal_tracking_id(failure: &RenewalFailure) -> Option<&str> {
     match failure {
-        RenewalFailure::Hub(RenewalError::Refused { error, .. }) => of(error),
+        RenewalFailure::Hub(RenewalError::Refused { error, .. }) => error.tracking_id.as_deref(),
         RenewalFailure::Device(failure) => tracking_id(failure),
         _ => None,
     }
@@ -223,7 +199,7 @@ fn renewal_tracking_id(failure: &RenewalFailure) -> Option<&str> {
 
 fn twin_tracking_id(error: &TwinError) -> Option<&str> {
     match error {
-        TwinError::Refused { error, .. } => of(error),
+        TwinError::Refused { error, .. } => error.tracking_id.as_deref(),
         _ => None,
     }
 }
