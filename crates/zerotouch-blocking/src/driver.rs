@@ -118,14 +118,14 @@ impl Driver {
             Input::Command(command) => self.waiters.command(&mut self.device, command, now),
             Input::Dialled(connection) => {
                 let id = connection.id;
+                // A dial that was given up meanwhile is nobody's connection.
+                if self.device.connection() != Some(id) {
+                    return connection.hang_up();
+                }
                 match connection.start_reading(self.inputs.clone()) {
                     Ok(()) => {
                         self.connection = Some(connection);
                         self.device.handle_dialled(id, now);
-                        // A dial that was given up meanwhile is nobody's connection.
-                        if self.device.connection() != Some(id) {
-                            self.hang_up();
-                        }
                     }
                     Err(error) => {
                         self.device.handle_dial_failed(id, transport_failure(&error), now);

@@ -5,11 +5,11 @@
 #[path = "../../zerotouch-driver/tests/support/network.rs"]
 mod network;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use network::{ConnectProxy, Manners, SharedStore, WebSocketBridge, closed_port, emulator};
 use zerotouch_blocking::{Device, Network, Proxy, Transport};
-use zerotouch_device::{Attestation, Config, Event, Failure, Scope, TransportFailureKind};
+use zerotouch_device::{Attestation, Backoff, Config, Event, Failure, Scope, TransportFailureKind};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
 use zerotouch_hub::Telemetry;
@@ -108,6 +108,35 @@ fn a_device_lives_behind_a_proxy() {
         assert!(head.starts_with(&format!("CONNECT localhost:{} HTTP/1.1\r\n", emulator.port())));
         assert!(head.contains("\r\nProxy-Authorization: Basic YW5uOmh1bnRlcjI=\r\n"));
     }
+}
+
+// A dial that was given up may still come to its end, and must not take the place of the connection that
+// came of a later one.
+#[test]
+fn a_late_dial_replaces_nothing() {
+    let emulator = emulator(5);
+    let late = Duration::from_millis(1500);
+    let proxy = ConnectProxy::start(Manners::LateAtFirst(late));
+    let mut config = config(&emulator, emulator.port());
+    config.dial_timeout = Duration::from_secs(1);
+    let soon = Duration::from_millis(1);
+    config.retry.dps = Backoff { initial: soon, cap: soon };
+    let roots = Roots::Pem(emulator.ca_pem().into());
+    let builder = Device::builder(config).roots(roots).network(through(proxy.port));
+    let (device, events) = builder.connect(SharedStore::default()).unwrap();
+    let end = Instant::now() + late;
+    while Instant::now() < end {
+        device.send_telemetry(Telemetry::new("x")).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    device.close();
+    let failures = events.iter().filter_map(|event| match event {
+        Event::AttemptFailed { failure, .. } => Some(failure),
+        _ => None,
+    });
+    let failures: Vec<_> = failures.collect();
+    let all_late = failures.iter().all(|f| matches!(f, Failure::DialTimeout { .. }));
+    assert!(all_late && !failures.is_empty(), "{failures:?}");
 }
 
 // Whatever a proxy does instead of its duty, it is a failure that says so, without the password.

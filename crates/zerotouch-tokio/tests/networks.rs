@@ -5,10 +5,10 @@
 #[path = "../../zerotouch-driver/tests/support/network.rs"]
 mod network;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use network::{ConnectProxy, Manners, SharedStore, WebSocketBridge, closed_port, emulator};
-use zerotouch_device::{Attestation, Config, Event, Failure, Scope, TransportFailureKind};
+use zerotouch_device::{Attestation, Backoff, Config, Event, Failure, Scope, TransportFailureKind};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
 use zerotouch_hub::Telemetry;
@@ -111,6 +111,36 @@ async fn a_device_lives_behind_a_proxy() {
         assert!(head.starts_with(&format!("CONNECT localhost:{} HTTP/1.1\r\n", emulator.port())));
         assert!(head.contains("\r\nProxy-Authorization: Basic YW5uOmh1bnRlcjI=\r\n"));
     }
+}
+
+// A dial that was given up may still come to its end, and must not take the place of the connection that
+// came of a later one.
+#[tokio::test]
+async fn a_late_dial_replaces_nothing() {
+    let emulator = emulator(5);
+    let late = Duration::from_millis(1500);
+    let proxy = ConnectProxy::start(Manners::LateAtFirst(late));
+    let mut config = config(&emulator, emulator.port());
+    config.dial_timeout = Duration::from_secs(1);
+    let soon = Duration::from_millis(1);
+    config.retry.dps = Backoff { initial: soon, cap: soon };
+    let roots = Roots::Pem(emulator.ca_pem().into());
+    let builder = Device::builder(config).roots(roots).network(through(proxy.port));
+    let (device, mut events) = builder.connect(SharedStore::default()).await.unwrap();
+    let end = Instant::now() + late;
+    while Instant::now() < end {
+        device.send_telemetry(Telemetry::new("x")).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    device.close().await;
+    let mut failures = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let Event::AttemptFailed { failure, .. } = event {
+            failures.push(failure);
+        }
+    }
+    let all_late = failures.iter().all(|f| matches!(f, Failure::DialTimeout { .. }));
+    assert!(all_late && !failures.is_empty(), "{failures:?}");
 }
 
 // Whatever a proxy does instead of its duty, it is a failure that says so, without the password.

@@ -55,6 +55,8 @@ pub(crate) enum Manners {
     Wants407,
     Garbage,
     Silent,
+    /// Lets the first that asks wait for so long, and is good to all others.
+    LateAtFirst(Duration),
 }
 
 /// An HTTP proxy that knows CONNECT.
@@ -77,9 +79,11 @@ impl ConnectProxy {
             }
             let head = String::from_utf8(head).unwrap();
             let target = head.split(' ').nth(1).unwrap().to_owned();
+            let is_first = log.lock().unwrap().is_empty();
             log.lock().unwrap().push(head);
             match manners {
-                Manners::Good => {}
+                Manners::LateAtFirst(delay) if is_first => thread::sleep(delay),
+                Manners::Good | Manners::LateAtFirst(_) => {}
                 Manners::Wants407 => {
                     let answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\
                                    Proxy-Authenticate: Basic realm=\"x\"\r\n\r\n";
