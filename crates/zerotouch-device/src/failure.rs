@@ -237,8 +237,8 @@ impl Failure {
             },
             // Nothing but a clock that is set right will help.
             Self::Chain(error) if is_about_dates(error) => Terminal,
-            Self::Attestation(_)
-            | Self::IdentityInUse { .. }
+            Self::Attestation(_) => IdentityTerminal,
+            Self::IdentityInUse { .. }
             | Self::ClockSuspect { .. }
             | Self::UnsupportedProfile { .. }
             | Self::HubNotAllowed { .. }

@@ -143,7 +143,7 @@ fn r7_row_08_an_expired_bootstrap_certificate_is_not_shown() {
     let (scope, credential, class, failure, retry_in) = last_failure(&bench);
     assert_eq!(
         (scope, credential, class),
-        (Scope::Dps, Credential::Bootstrap, FailureClass::Terminal)
+        (Scope::Dps, Credential::Bootstrap, FailureClass::IdentityTerminal)
     );
     let expired = |failure: &Failure| match failure {
         Failure::Attestation(finding) => {
@@ -168,9 +168,25 @@ fn row_44_a_bootstrap_certificate_for_another_name_is_not_shown() {
     });
     bench.start();
     let (_, _, class, failure, _) = last_failure(&bench);
-    assert_eq!((class, failure.layer()), (FailureClass::Terminal, Layer::Credentials));
+    assert_eq!((class, failure.layer()), (FailureClass::IdentityTerminal, Layer::Credentials));
     assert!(failure.to_string().contains("pump-17"), "{failure}");
     assert!(bench.dials.is_empty());
+}
+
+// Nor does it stand in the way of another bootstrap credential.
+#[test]
+fn row_08_an_unusable_bootstrap_certificate_is_followed_by_the_next_credential() {
+    let active = Bench::connected().device.identity().active.clone().unwrap();
+    let identity =
+        TlsIdentity { signer: active.key.signer().unwrap(), chain: active.chain.clone() };
+    let mut bench = Bench::with(fixture(), Identity::default(), |config| {
+        let key = std::mem::replace(&mut config.attestation, Attestation::X509(identity));
+        config.other_attestations = vec![key];
+    });
+    bench.now.wall = Some(active.chain.leaf().not_after());
+    bench.start();
+    assert_eq!(bench.dials.len(), 1, "the next one, at once");
+    connects(&mut bench);
 }
 
 // CONNACK 1 is nobody's credential: slow, and no other certificate is shown.
