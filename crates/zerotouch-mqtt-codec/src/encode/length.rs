@@ -2,7 +2,7 @@
 
 use super::{EncodeError, MAX_FIELD_LEN, MAX_REMAINING_LENGTH};
 use crate::decode::Field;
-use crate::packet::{Connect, Entries, Packet, Publish, Subscribe, Unsubscribe};
+use crate::packet::{Connect, Entries, Packet, Publish};
 use crate::scan;
 
 /// The length of a packet of that remaining length.
@@ -29,14 +29,14 @@ pub(super) fn remaining_length(packet: &Packet<'_>) -> Result<u32, EncodeError> 
         | Packet::UnsubAck(_) => Ok(2),
         Packet::PingReq | Packet::PingResp | Packet::Disconnect => Ok(0),
         Packet::Connect(packet) => connect_length(packet),
-        Packet::Subscribe(packet) => subscribe_length(packet),
-        Packet::SubAck(packet) => limited(2 + packet.return_codes.len() as u64),
-        Packet::Unsubscribe(packet) => unsubscribe_length(packet),
+        Packet::Subscribe(packet) => list_length(packet.filters.0),
+        Packet::SubAck(packet) => list_length(packet.return_codes.0),
+        Packet::Unsubscribe(packet) => list_length(packet.filters.0),
     }
 }
 
 #[inline(always)]
-pub(super) fn limited(length: u64) -> Result<u32, EncodeError> {
+fn limited(length: u64) -> Result<u32, EncodeError> {
     match u32::try_from(length) {
         Ok(length) if length <= MAX_REMAINING_LENGTH => Ok(length),
         _ => Err(EncodeError::PacketTooLarge { length }),
@@ -84,22 +84,8 @@ fn field_length(bytes: &[u8], field: Field) -> Result<u64, EncodeError> {
     Ok(2 + bytes.len() as u64)
 }
 
-#[inline]
-pub(super) fn subscribe_length(subscribe: &Subscribe<'_>) -> Result<u32, EncodeError> {
-    limited(
-        2 + match subscribe.filters.0 {
-            Entries::Wire { bytes, .. } => bytes.len() as u64,
-            Entries::Slice(list) => list.iter().map(|(f, _)| 3 + f.as_str().len() as u64).sum(),
-        },
-    )
-}
-
-#[inline]
-pub(super) fn unsubscribe_length(unsubscribe: &Unsubscribe<'_>) -> Result<u32, EncodeError> {
-    limited(
-        2 + match unsubscribe.filters.0 {
-            Entries::Wire { bytes, .. } => bytes.len() as u64,
-            Entries::Slice(list) => list.iter().map(|f| 2 + f.as_str().len() as u64).sum(),
-        },
-    )
+/// Of a packet that has an identifier and a list.
+#[inline(always)]
+pub(super) fn list_length<T>(list: Entries<'_, T>) -> Result<u32, EncodeError> {
+    limited(2 + list.wire_len() as u64)
 }

@@ -1,15 +1,13 @@
 //! Writes packets: measures and checks one, makes room for it, and then nothing can fail any more.
 
 use super::EncodeError;
-use super::length::{
-    connect_length, encoded_len, limited, publish_length, subscribe_length, unsubscribe_length,
-};
+use super::length::{connect_length, encoded_len, list_length, publish_length};
 use super::sink::{Few, Parts, Sink};
 use crate::packet::{
-    ConnAck, Connect, Delivery, Entries, Packet, PacketType, Publish, SubAck, SubAckReturnCodes,
-    Subscribe, Subscriptions, TopicFilters, Unsubscribe,
+    ConnAck, Connect, Delivery, Entries, Packet, PacketType, Publish, SubAckReturnCode,
 };
-use crate::types::PacketIdentifier;
+use crate::topic::TopicFilter;
+use crate::types::{PacketIdentifier, QoS};
 
 /// Writes a packet and says how many bytes it has.
 #[inline]
@@ -23,9 +21,11 @@ pub(super) fn packet<S: Sink>(packet: &Packet<'_>, sink: &mut S) -> Result<usize
         Packet::UnsubAck(id) => acknowledgement(PacketType::UnsubAck, *id, sink),
         Packet::Connect(packet) => connect(packet, sink),
         Packet::ConnAck(packet) => connack(*packet, sink),
-        Packet::Subscribe(packet) => subscribe(packet, sink),
-        Packet::SubAck(packet) => suback(packet, sink),
-        Packet::Unsubscribe(packet) => unsubscribe(packet, sink),
+        Packet::Subscribe(packet) => list(PacketType::Subscribe, packet.id, packet.filters.0, sink),
+        Packet::SubAck(packet) => list(PacketType::SubAck, packet.id, packet.return_codes.0, sink),
+        Packet::Unsubscribe(packet) => {
+            list(PacketType::Unsubscribe, packet.id, packet.filters.0, sink)
+        }
         Packet::PingReq => short([first_byte(PacketType::PingReq), 0], sink),
         Packet::PingResp => short([first_byte(PacketType::PingResp), 0], sink),
         Packet::Disconnect => short([first_byte(PacketType::Disconnect), 0], sink),
@@ -156,72 +156,54 @@ fn connect<S: Sink>(packet: &Connect<'_>, sink: &mut S) -> Result<usize, EncodeE
     Ok(length)
 }
 
+/// Writes a packet that has an identifier and a list.
 #[inline(never)]
-fn subscribe<S: Sink>(packet: &Subscribe<'_>, sink: &mut S) -> Result<usize, EncodeError> {
-    let remaining = subscribe_length(packet)?;
+fn list<T: Entry, S: Sink>(
+    packet_type: PacketType,
+    id: PacketIdentifier,
+    list: Entries<'_, T>,
+    sink: &mut S,
+) -> Result<usize, EncodeError> {
+    let remaining = list_length(list)?;
     let length = encoded_len(remaining);
     sink.make_room(length)?;
-    begin(first_byte(PacketType::Subscribe), remaining, packet.id.get().to_be_bytes(), sink);
-    subscriptions(&packet.filters, sink);
+    begin(first_byte(packet_type), remaining, id.get().to_be_bytes(), sink);
+    entries(list, sink);
     Ok(length)
 }
 
-#[inline(never)]
-fn suback<S: Sink>(packet: &SubAck<'_>, sink: &mut S) -> Result<usize, EncodeError> {
-    let remaining = limited(2 + packet.return_codes.len() as u64)?;
-    let length = encoded_len(remaining);
-    sink.make_room(length)?;
-    begin(first_byte(PacketType::SubAck), remaining, packet.id.get().to_be_bytes(), sink);
-    return_codes(&packet.return_codes, sink);
-    Ok(length)
-}
-
-#[inline(never)]
-fn unsubscribe<S: Sink>(packet: &Unsubscribe<'_>, sink: &mut S) -> Result<usize, EncodeError> {
-    let remaining = unsubscribe_length(packet)?;
-    let length = encoded_len(remaining);
-    sink.make_room(length)?;
-    begin(first_byte(PacketType::Unsubscribe), remaining, packet.id.get().to_be_bytes(), sink);
-    topic_filters(&packet.filters, sink);
-    Ok(length)
-}
-
-/// Writes the payload of a SUBSCRIBE. A list that was decoded is in wire form already.
-#[inline]
-pub(crate) fn subscriptions<S: Sink>(list: &Subscriptions<'_>, sink: &mut S) {
-    match list.0 {
+/// Writes a list. One that was decoded is in wire form already.
+#[inline(always)]
+pub(crate) fn entries<T: Entry, S: Sink>(list: Entries<'_, T>, sink: &mut S) {
+    match list {
         Entries::Wire { bytes, .. } => sink.bytes(bytes),
-        Entries::Slice(entries) => {
-            for (filter, qos) in entries {
-                entry(filter.as_str().as_bytes(), Few::one(*qos as u8), sink);
-            }
-        }
+        Entries::Slice { entries, .. } => entries.iter().for_each(|entry| entry.write_to(sink)),
     }
 }
 
-/// Writes the payload of a SUBACK.
-#[inline]
-pub(crate) fn return_codes<S: Sink>(list: &SubAckReturnCodes<'_>, sink: &mut S) {
-    match list.0 {
-        Entries::Wire { bytes, .. } => sink.bytes(bytes),
-        Entries::Slice(codes) => {
-            for code in codes {
-                sink.array([u8::from(*code)]);
-            }
-        }
+/// An entry of a list.
+pub(crate) trait Entry {
+    fn write_to<S: Sink>(&self, sink: &mut S);
+}
+
+impl Entry for (TopicFilter<'_>, QoS) {
+    #[inline(always)]
+    fn write_to<S: Sink>(&self, sink: &mut S) {
+        filter(self.0, Few::one(self.1 as u8), sink);
     }
 }
 
-/// Writes the payload of an UNSUBSCRIBE.
-#[inline]
-pub(crate) fn topic_filters<S: Sink>(list: &TopicFilters<'_>, sink: &mut S) {
-    match list.0 {
-        Entries::Wire { bytes, .. } => sink.bytes(bytes),
-        Entries::Slice(filters) => {
-            for filter in filters {
-                entry(filter.as_str().as_bytes(), Few::NONE, sink);
-            }
-        }
+impl Entry for TopicFilter<'_> {
+    #[inline(always)]
+    fn write_to<S: Sink>(&self, sink: &mut S) {
+        filter(*self, Few::NONE, sink);
+    }
+}
+
+impl Entry for SubAckReturnCode {
+    #[inline(always)]
+    fn write_to<S: Sink>(&self, sink: &mut S) {
+        sink.array([u8::from(*self)]);
     }
 }
 
@@ -261,9 +243,10 @@ fn field<S: Sink>(bytes: &[u8], sink: &mut S) {
     sink.bytes(bytes);
 }
 
-/// Writes bytes behind their length in two bytes, and a few more behind those.
+/// Writes a topic filter, and a few bytes behind it.
 #[inline(always)]
-fn entry<S: Sink>(bytes: &[u8], behind: Few, sink: &mut S) {
+fn filter<S: Sink>(filter: TopicFilter<'_>, behind: Few, sink: &mut S) {
+    let bytes = filter.as_str().as_bytes();
     let parts = Parts { before: Few::u16(prefix(bytes)), field: bytes, behind, rest: &[] };
     parts.append_to(sink);
 }

@@ -13,7 +13,7 @@ use crate::types::PacketIdentifier;
 
 macro_rules! owned_list_packet {
     ($(#[$docs:meta])* $owned:ident of $packet:ident, $method:ident,
-     $list:ident in $field:ident by $write:path) => {
+     $list:ident in $field:ident) => {
         $(#[$docs])*
         #[derive(Clone)]
         pub struct $owned {
@@ -28,9 +28,9 @@ macro_rules! owned_list_packet {
             pub fn new(packet: &$packet<'_>, source: &Bytes) -> Self {
                 let bytes = match packet.$field.0 {
                     Entries::Wire { bytes, .. } => share(bytes, source),
-                    Entries::Slice(_) => {
+                    list @ Entries::Slice { .. } => {
                         let mut bytes = Vec::new();
-                        $write(&packet.$field, &mut bytes);
+                        write::entries(list, &mut bytes);
                         bytes.into()
                     }
                 };
@@ -48,15 +48,15 @@ macro_rules! owned_list_packet {
 
 owned_list_packet! {
     /// A [`Subscribe`] that owns its bytes.
-    OwnedSubscribe of Subscribe, as_subscribe, Subscriptions in filters by write::subscriptions
+    OwnedSubscribe of Subscribe, as_subscribe, Subscriptions in filters
 }
 
 owned_list_packet! {
     /// A [`SubAck`] that owns its bytes.
-    OwnedSubAck of SubAck, as_suback, SubAckReturnCodes in return_codes by write::return_codes
+    OwnedSubAck of SubAck, as_suback, SubAckReturnCodes in return_codes
 }
 
 owned_list_packet! {
     /// An [`Unsubscribe`] that owns its bytes.
-    OwnedUnsubscribe of Unsubscribe, as_unsubscribe, TopicFilters in filters by write::topic_filters
+    OwnedUnsubscribe of Unsubscribe, as_unsubscribe, TopicFilters in filters
 }

@@ -70,9 +70,10 @@ impl From<SubAckReturnCode> for u8 {
     }
 }
 
-/// A list's entries: the caller's, or `count` entries of a decoded packet in their wire form.
+/// A list's entries: the caller's, with the length of their wire form, or `count` entries of a decoded
+/// packet in that form.
 pub(crate) enum Entries<'a, T> {
-    Slice(&'a [T]),
+    Slice { entries: &'a [T], wire_len: usize },
     Wire { bytes: &'a [u8], count: usize },
 }
 
@@ -87,8 +88,16 @@ impl<T> Copy for Entries<'_, T> {}
 impl<T> Entries<'_, T> {
     fn len(&self) -> usize {
         match self {
-            Self::Slice(entries) => entries.len(),
+            Self::Slice { entries, .. } => entries.len(),
             Self::Wire { count, .. } => *count,
+        }
+    }
+
+    /// The length of the wire form.
+    pub(crate) const fn wire_len(&self) -> usize {
+        match self {
+            Self::Slice { wire_len, .. } => *wire_len,
+            Self::Wire { bytes, .. } => bytes.len(),
         }
     }
 }
@@ -138,7 +147,7 @@ impl<'a, T: Wire<'a>> Iterator for Iter<'a, T> {
 
     fn next(&mut self) -> Option<T> {
         match &mut self.0 {
-            Entries::Slice(entries) => {
+            Entries::Slice { entries, .. } => {
                 let (first, rest) = entries.split_first()?;
                 *entries = rest;
                 Some(*first)
@@ -159,7 +168,7 @@ impl<'a, T: Wire<'a>> Iterator for Iter<'a, T> {
 impl<'a, T: Wire<'a>> ExactSizeIterator for Iter<'a, T> {}
 
 macro_rules! list {
-    ($(#[$docs:meta])* $list:ident of $entry:ty) => {
+    ($(#[$docs:meta])* $list:ident of $entry:ty, each |$one:ident| $wire_len:expr) => {
         $(#[$docs])*
         #[derive(Clone, Copy)]
         pub struct $list<'a>(pub(crate) Entries<'a, $entry>);
@@ -167,7 +176,17 @@ macro_rules! list {
         impl<'a> $list<'a> {
             /// A list of the caller's; `None` if it is empty, which the packet may not be.
             pub const fn new(entries: &'a [$entry]) -> Option<Self> {
-                if entries.is_empty() { None } else { Some(Self(Entries::Slice(entries))) }
+                let mut wire_len: usize = 0;
+                let mut rest = entries;
+                while let Some(($one, behind)) = rest.split_first() {
+                    wire_len = wire_len.saturating_add($wire_len);
+                    rest = behind;
+                }
+                if entries.is_empty() {
+                    None
+                } else {
+                    Some(Self(Entries::Slice { entries, wire_len }))
+                }
             }
 
             /// The entries, in order.
@@ -209,15 +228,15 @@ macro_rules! list {
 list! {
     /// What a client subscribes to: topic filters, each with the quality of service asked for. Never
     /// empty `[MQTT-3.8.3-3]`.
-    Subscriptions of (TopicFilter<'a>, QoS)
+    Subscriptions of (TopicFilter<'a>, QoS), each |entry| 3 + entry.0.as_str().len()
 }
 
 list! {
     /// What a client unsubscribes from. Never empty `[MQTT-3.10.3-2]`.
-    TopicFilters of TopicFilter<'a>
+    TopicFilters of TopicFilter<'a>, each |filter| 2 + filter.as_str().len()
 }
 
 list! {
     /// What became of each filter of a SUBSCRIBE. Never empty `[MQTT-3.8.4-5]`.
-    SubAckReturnCodes of SubAckReturnCode
+    SubAckReturnCodes of SubAckReturnCode, each |_code| 1
 }
