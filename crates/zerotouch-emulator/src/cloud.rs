@@ -3,6 +3,7 @@
 //! ```text
 //!   handle_open, handle_bytes, handle_closed ─►┌ connections ┐─► poll_action  (transmit, close)
 //!                                              │      │      │
+//!   handle_request ───────────────────────────►│             │─► poll_response
 //!   handle_timeout ───────────────────────────►│  services   │─► poll_event   (what happened)
 //!                                              └─────────────┘─► poll_timeout
 //!      services = dps ──► namespace (registry, authority) ◄── hubs (twins, renewals)
@@ -24,6 +25,7 @@ mod effects;
 mod enrollment;
 mod event;
 mod fixture;
+mod http;
 mod hub;
 mod login;
 mod namespace;
@@ -52,6 +54,7 @@ pub use self::fixture::{
     Fixture, FixtureError, GroupAttestation, HubApiVersion, HubSettings, IndividualEnrollment,
     KeyPolicy, Quota, SymmetricKeys,
 };
+pub use self::http::{HttpRequest, HttpResponse, MAX_HTTP_BODY, RequestId};
 pub use self::services::DeviceRecord;
 use self::services::Services;
 pub use self::snapshot::{Snapshot, SnapshotError};
@@ -65,6 +68,7 @@ pub struct Cloud {
     connections: BTreeMap<ConnectionId, Connection>,
     fx: Effects,
     actions: VecDeque<Action>,
+    responses: VecDeque<(RequestId, HttpResponse)>,
     /// The last reading of the wall clock, for callers whose clock is unset.
     wall: UnixTime,
 }
@@ -95,6 +99,7 @@ impl Cloud {
             connections: BTreeMap::new(),
             fx: Effects::new(rng),
             actions: VecDeque::new(),
+            responses: VecDeque::new(),
             wall: now,
         })
     }
@@ -150,6 +155,14 @@ impl Cloud {
         }
     }
 
+    /// A request came over HTTPS: its answer follows. The id must be new.
+    pub fn handle_request(&mut self, id: RequestId, request: &HttpRequest, now: Now) {
+        let clock = self.clock(now);
+        let response = http::answer(&mut self.services, request, clock, &mut self.fx);
+        self.responses.push_back((id, response));
+        self.carry_out(clock);
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
         let clock = self.clock(now);
@@ -172,6 +185,11 @@ impl Cloud {
     /// What to do next, in order.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// The answer to a request.
+    pub fn poll_response(&mut self) -> Option<(RequestId, HttpResponse)> {
+        self.responses.pop_front()
     }
 
     /// What has happened, oldest first.

@@ -12,11 +12,14 @@
 mod cloud;
 mod connection;
 mod engine;
+mod entrance;
 mod host;
+mod http;
 mod plain_broker;
 mod shared;
 mod storage;
 mod tls;
+mod web_socket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,6 +32,7 @@ use zerotouch_credentials::SymmetricKey;
 use zerotouch_time::{Now, UnixTime};
 
 use self::cloud::StoredCloud;
+use self::entrance::entrance;
 use self::host::{Host, listen};
 pub use self::plain_broker::{
     PLAIN_MQTT_PORT, PlainBrokerConfig, PlainBrokerEvent, PlainBrokerServer,
@@ -185,8 +189,10 @@ impl EmulatorBuilder {
             cloud.restore(snapshot, random_numbers(None)?)?;
         }
         let engine = StoredCloud::new(cloud, storage);
-        let host = Host::start(engine, listener, tls.secure(), self.max_connections)?;
-        Ok(Emulator { host, ca_pem: tls.ca_pem })
+        let ServerTls { acceptor, ca_pem } = tls;
+        let entrance = |shared: &_| entrance(acceptor, shared);
+        let host = Host::start(engine, listener, entrance, self.max_connections)?;
+        Ok(Emulator { host, ca_pem })
     }
 }
 

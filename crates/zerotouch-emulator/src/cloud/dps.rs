@@ -1,4 +1,4 @@
-//! The provisioning service on one MQTT connection.
+//! The provisioning service: what a device is answered, over MQTT or HTTPS.
 //!
 //! | state of a registration | input | answer | next |
 //! |---|---|---|---|
@@ -13,6 +13,7 @@
 //! acknowledged before they are answered, and answers carry `$rid` first.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use rand_core::Rng;
@@ -28,7 +29,7 @@ use zerotouch_mqtt_codec::{Publish, QoS};
 use zerotouch_time::Instant;
 use zerotouch_wire::PropertyBag;
 
-use super::clock::{rfc3339, uuid};
+use super::clock::{Clock, rfc3339, uuid};
 use super::csr;
 use super::effects::{At, Command, Effects};
 use super::enrollment::{Attested, Enrollments, Evidence, Proof, copy};
@@ -51,13 +52,30 @@ pub(super) struct Dps {
     registrations: Throttle,
 }
 
-/// A connection to the service.
+/// Who asks, and whether it may.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct Registrant {
     registration_id: String,
     api_version: DpsApiVersion,
     attested: Result<Attested, DpsRefusal>,
+}
+
+/// An MQTT connection to the service.
+#[derive(Debug)]
+pub(super) struct Session {
+    registrant: Registrant,
     subscription: Option<QoS>,
+}
+
+/// What a device asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Request<'a> {
+    /// To be registered; this is the body.
+    Register(&'a [u8]),
+    /// How a registration goes.
+    Status { operation_id: &'a str },
+    /// Where it belongs. Over HTTPS alone.
+    Lookup,
 }
 
 #[derive(Debug)]
@@ -81,10 +99,15 @@ struct Issued {
 }
 
 /// What a request is answered with.
-struct Answer {
-    status: u16,
-    retry_after: bool,
-    body: RegistrationOperationStatus,
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The code that the body has, too.
+    pub(super) code: Option<u32>,
+    /// In seconds.
+    pub(super) retry_after: Option<u64>,
+    pub(super) operation_id: Option<String>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Dps {
@@ -113,15 +136,15 @@ impl Dps {
         self.settings.api_versions.iter().find(|version| version.name == name)
     }
 
-    /// A client whose CONNECT was well-formed is let in; what it may do is judged here and told later.
-    pub(super) fn connect(
+    /// What one may do who shows this is judged here and told with the answer to a request.
+    pub(super) fn identify(
         &self,
         evidence: Evidence<'_>,
         api_version: DpsApiVersion,
-        at: At,
-    ) -> Session {
+        clock: Clock,
+    ) -> Registrant {
         let attested = if evidence.id_scope == self.id_scope {
-            self.enrollments.attest(evidence, at.clock)
+            self.enrollments.attest(evidence, clock)
         } else {
             Err(DpsRefusal::IdScope {
                 given: evidence.id_scope.into(),
@@ -129,7 +152,7 @@ impl Dps {
             })
         };
         let registration_id = evidence.registration_id.into();
-        Session { registration_id, api_version, attested, subscription: None }
+        Registrant { registration_id, api_version, attested }
     }
 
     pub(super) fn publish(
@@ -156,42 +179,51 @@ impl Dps {
         }
         // Without a request id nobody could tell what an answer is for.
         let Some(request_id) = bag.get("$rid") else { return };
-
-        let outcome = match &session.attested {
-            Err(refusal) => return session.refuse(request_id, refusal, at, fx),
-            Ok(attested) if !attested.enabled => {
-                return session.answer_disabled(request_id, attested, at, fx);
-            }
-            Ok(attested) if register => {
-                self.register(session, attested, publish.payload, namespace, at, fx)
-            }
-            Ok(attested) => {
-                let operation_id = bag.get("operationId").unwrap_or_default();
-                self.status(session, attested, operation_id, namespace, at, fx)
-            }
+        let request = if register {
+            Request::Register(publish.payload)
+        } else {
+            Request::Status { operation_id: bag.get("operationId").unwrap_or_default() }
         };
-        match outcome {
-            Ok(answer) => {
-                let retry_after = answer.retry_after.then_some(self.settings.retry_after.as_secs());
-                // Strings and numbers: nothing in it can fail to serialise.
-                let body = serde_json::to_vec(&answer.body).unwrap_or_default();
-                session.reply(request_id, answer.status, retry_after, body, at, fx);
+        let answer = self.answer(&session.registrant, request, namespace, at.clock, fx);
+        session.reply(request_id, answer, at, fx);
+    }
+
+    /// Answers a request.
+    pub(super) fn answer(
+        &mut self,
+        registrant: &Registrant,
+        request: Request<'_>,
+        namespace: &mut Namespace,
+        clock: Clock,
+        fx: &mut Effects,
+    ) -> Answer {
+        let answer = match (&registrant.attested, request) {
+            (Err(refusal), _) => return registrant.refuse(refusal, clock, fx),
+            (Ok(attested), _) if !attested.enabled => {
+                return registrant.answer_disabled(attested, fx);
             }
-            Err(refusal) => session.refuse(request_id, &refusal, at, fx),
-        }
+            (Ok(attested), Request::Register(body)) => {
+                self.register(registrant, attested, body, namespace, clock, fx)
+            }
+            (Ok(attested), Request::Status { operation_id }) => {
+                self.status(registrant, attested, operation_id, namespace, clock, fx)
+            }
+            (Ok(attested), Request::Lookup) => self.look_up(registrant, attested, namespace),
+        };
+        answer.unwrap_or_else(|refusal| registrant.refuse(&refusal, clock, fx))
     }
 
     fn register(
         &mut self,
-        session: &Session,
+        registrant: &Registrant,
         attested: &Attested,
         body: &[u8],
         namespace: &Namespace,
-        at: At,
+        clock: Clock,
         fx: &mut Effects,
     ) -> Result<Answer, DpsRefusal> {
         self.registrations
-            .pass(self.settings.registrations, at.clock.monotonic)
+            .pass(self.settings.registrations, clock.monotonic)
             .map_err(|retry_after| DpsRefusal::Throttled { retry_after })?;
         // Some SDKs send nothing, some a space.
         let body = body.trim_ascii();
@@ -200,19 +232,19 @@ impl Dps {
         } else {
             serde_json::from_slice(body).map_err(DpsRefusal::Body)?
         };
-        let is_other = |given: &String| !given.eq_ignore_ascii_case(&session.registration_id);
+        let is_other = |given: &String| !given.eq_ignore_ascii_case(&registrant.registration_id);
         if let Some(given) = request.registration_id.filter(is_other) {
             return Err(DpsRefusal::BodyRegistrationId { given });
         }
         let request = match request.csr {
-            Some(_) if !session.api_version.issues_certificates => {
-                let version = session.api_version.name.clone();
+            Some(_) if !registrant.api_version.issues_certificates => {
+                let version = registrant.api_version.name.clone();
                 return Err(DpsRefusal::CsrVersion { version });
             }
             Some(csr) => {
                 let policy = attested.policy.as_deref();
                 let keys = policy.map(|name| namespace.keys(name)).unwrap_or_default();
-                let names = [&*session.registration_id, &*attested.device_id];
+                let names = [&*registrant.registration_id, &*attested.device_id];
                 Some(csr::check(&csr, names, keys)?)
             }
             None => None,
@@ -221,61 +253,93 @@ impl Dps {
             id: operation_id(fx),
             polls: Throttle::default(),
             state: State::Assigning {
-                ready_at: at.clock.monotonic + self.settings.assign_delay,
+                ready_at: clock.monotonic + self.settings.assign_delay,
                 request,
             },
         };
-        let answer = operation.assigning(None);
-        self.operations.insert(session.registration_id.to_ascii_lowercase(), operation);
+        let answer = operation.assigning(None, self.settings.retry_after);
+        self.operations.insert(registrant.registration_id.to_ascii_lowercase(), operation);
         Ok(answer)
     }
 
     fn status(
         &mut self,
-        session: &Session,
+        registrant: &Registrant,
         attested: &Attested,
         operation_id: &str,
         namespace: &mut Namespace,
-        at: At,
+        clock: Clock,
         fx: &mut Effects,
     ) -> Result<Answer, DpsRefusal> {
         let hubs = &self.hubs;
         let operation = self
             .operations
-            .get_mut(&session.registration_id.to_ascii_lowercase())
+            .get_mut(&registrant.registration_id.to_ascii_lowercase())
             .filter(|operation| operation.id == operation_id)
             .ok_or_else(|| DpsRefusal::Operation { given: operation_id.into() })?;
         operation
             .polls
-            .pass(self.settings.polls, at.clock.monotonic)
+            .pass(self.settings.polls, clock.monotonic)
             .map_err(|retry_after| DpsRefusal::Throttled { retry_after })?;
         if let State::Assigning { ready_at, request } = &operation.state {
-            if at.clock.monotonic < *ready_at {
-                return Ok(operation.assigning(Some(&session.registration_id)));
+            if clock.monotonic < *ready_at {
+                return Ok(operation
+                    .assigning(Some(&registrant.registration_id), self.settings.retry_after));
             }
             let (substatus, issued) =
-                assign(session, attested, request.as_ref(), (hubs, namespace), at, fx)?;
+                assign(registrant, attested, request.as_ref(), (hubs, namespace), clock, fx)?;
             operation.state = State::Assigned { substatus, issued };
         }
         let profile =
-            session.api_version.tells_profile.then_some(&self.settings.connection_profile);
-        operation.assigned(session, attested, (hubs, profile), namespace)
+            registrant.api_version.tells_profile.then_some(&self.settings.connection_profile);
+        let state = operation.assigned(registrant, attested, (hubs, profile), namespace)?;
+        Ok(operation.answer(200, None, RegistrationStatus::Assigned, Some(state)))
+    }
+
+    /// The state of a registration, whichever operation it came of.
+    fn look_up(
+        &self,
+        registrant: &Registrant,
+        attested: &Attested,
+        namespace: &Namespace,
+    ) -> Result<Answer, DpsRefusal> {
+        let id = registrant.registration_id.as_str();
+        let operation = self.operations.get(&id.to_ascii_lowercase());
+        let operation = operation.ok_or_else(|| DpsRefusal::Unregistered)?;
+        let profile =
+            registrant.api_version.tells_profile.then_some(&self.settings.connection_profile);
+        let state = match operation.state {
+            State::Assigning { .. } => assigning(id),
+            State::Assigned { .. } => {
+                operation.assigned(registrant, attested, (&self.hubs, profile), namespace)?
+            }
+        };
+        let body = serde_json::to_vec(&state).unwrap_or_default();
+        Ok(Answer { status: 200, code: None, retry_after: None, operation_id: None, body })
+    }
+}
+
+fn assigning(registration_id: &str) -> RegistrationState {
+    RegistrationState {
+        registration_id: Some(registration_id.into()),
+        status: Some(RegistrationStatus::Assigning),
+        ..RegistrationState::default()
     }
 }
 
 /// Enters the device into the namespace, at its hub, and certifies its key if it asked for that and
 /// the enrolment has a policy.
 fn assign(
-    session: &Session,
+    registrant: &Registrant,
     attested: &Attested,
     request: Option<&CertificateRequest>,
     (hubs, namespace): (&[String], &mut Namespace),
-    at: At,
+    clock: Clock,
     fx: &mut Effects,
 ) -> Result<(Substatus, Option<Issued>), DpsRefusal> {
     let hub = match &attested.hub {
         Some(fixed) => hubs.iter().position(|hub| hub == fixed).unwrap_or_default(),
-        None => spread(&session.registration_id, hubs.len()),
+        None => spread(&registrant.registration_id, hubs.len()),
     };
     let key = DeviceKey { hub, device_id: attested.device_id.clone() };
     let certify = request.zip(attested.policy.as_ref());
@@ -285,14 +349,14 @@ fn assign(
         (None, Proof::Certificate(thumbprint)) => HubCredential::Certificate(*thumbprint),
     };
     let substatus = namespace.registry.register(
-        &session.registration_id,
+        &registrant.registration_id,
         &key,
         credential,
-        at.clock.wall,
+        clock.wall,
         &mut fx.rng,
     );
     fx.tell(CloudEvent::DeviceRegistered {
-        registration_id: session.registration_id.clone(),
+        registration_id: registrant.registration_id.clone(),
         enrollment: attested.enrollment.as_str().into(),
         hub: hubs[hub].clone(),
         device_id: key.device_id.clone(),
@@ -301,7 +365,7 @@ fn assign(
     let issued = match certify {
         Some((request, policy)) => {
             let leaf = namespace
-                .issue(policy, &key, request, Via::Dps, at.clock, fx)
+                .issue(policy, &key, request, Via::Dps, clock, fx)
                 .map_err(DpsRefusal::NotIssued)?;
             Some(Issued { policy: policy.clone(), leaf: leaf.as_der().to_vec() })
         }
@@ -324,32 +388,38 @@ fn operation_id(fx: &mut Effects) -> String {
 }
 
 impl Operation {
-    fn assigning(&self, registration_id: Option<&str>) -> Answer {
-        Answer {
-            status: 202,
-            retry_after: true,
-            body: RegistrationOperationStatus {
-                operation_id: Some(self.id.clone()),
-                status: RegistrationStatus::Assigning,
-                registration_state: registration_id.map(|id| RegistrationState {
-                    registration_id: Some(id.into()),
-                    status: Some(RegistrationStatus::Assigning),
-                    ..RegistrationState::default()
-                }),
-            },
-        }
+    fn answer(
+        &self,
+        status: u16,
+        retry_after: Option<u64>,
+        registration_status: RegistrationStatus,
+        registration_state: Option<RegistrationState>,
+    ) -> Answer {
+        let body = RegistrationOperationStatus {
+            operation_id: Some(self.id.clone()),
+            status: registration_status,
+            registration_state,
+        };
+        // Strings and numbers: nothing in it can fail to serialise.
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        Answer { status, code: None, retry_after, operation_id: Some(self.id.clone()), body }
+    }
+
+    fn assigning(&self, registration_id: Option<&str>, retry_after: Duration) -> Answer {
+        let state = registration_id.map(assigning);
+        self.answer(202, Some(retry_after.as_secs()), RegistrationStatus::Assigning, state)
     }
 
     fn assigned(
         &self,
-        session: &Session,
+        registrant: &Registrant,
         attested: &Attested,
         (hubs, profile): (&[String], Option<&ConnectionProfile>),
         namespace: &Namespace,
-    ) -> Result<Answer, DpsRefusal> {
+    ) -> Result<RegistrationState, DpsRefusal> {
         let gone = || DpsRefusal::Operation { given: self.id.clone() };
         let State::Assigned { substatus, issued } = &self.state else { return Err(gone()) };
-        let key = namespace.registry.registration(&session.registration_id).ok_or_else(gone)?;
+        let key = namespace.registry.registration(&registrant.registration_id).ok_or_else(gone)?;
         let device = namespace.registry.device(key).ok_or_else(gone)?;
         let attestation = match attested.enrollment.group() {
             Some(group) => json!({ "enrollmentGroupId": group }),
@@ -360,28 +430,20 @@ impl Operation {
             Proof::Certificate(_) => (Some(attestation), None),
         };
         let chain = |issued: &Issued| namespace.authority.chain_of(&issued.policy, &issued.leaf);
-        Ok(Answer {
-            status: 200,
-            retry_after: false,
-            body: RegistrationOperationStatus {
-                operation_id: Some(self.id.clone()),
-                status: RegistrationStatus::Assigned,
-                registration_state: Some(RegistrationState {
-                    x509,
-                    symmetric_key,
-                    registration_id: Some(session.registration_id.clone()),
-                    created_date_time_utc: Some(rfc3339(device.created)),
-                    assigned_hub: Some(hubs[key.hub].clone()),
-                    device_id: Some(key.device_id.clone()),
-                    status: Some(RegistrationStatus::Assigned),
-                    substatus: Some(substatus.as_str().into()),
-                    last_updated_date_time_utc: Some(rfc3339(device.updated)),
-                    etag: Some(etag(device)),
-                    issued_certificate_chain: issued.as_ref().map(chain),
-                    connection_profile: profile.cloned(),
-                    ..RegistrationState::default()
-                }),
-            },
+        Ok(RegistrationState {
+            x509,
+            symmetric_key,
+            registration_id: Some(registrant.registration_id.clone()),
+            created_date_time_utc: Some(rfc3339(device.created)),
+            assigned_hub: Some(hubs[key.hub].clone()),
+            device_id: Some(key.device_id.clone()),
+            status: Some(RegistrationStatus::Assigned),
+            substatus: Some(substatus.as_str().into()),
+            last_updated_date_time_utc: Some(rfc3339(device.updated)),
+            etag: Some(etag(device)),
+            issued_certificate_chain: issued.as_ref().map(chain),
+            connection_profile: profile.cloned(),
+            ..RegistrationState::default()
         })
     }
 }
@@ -391,13 +453,8 @@ fn etag(device: &Device) -> String {
     Base64::encode_string(format!("\"{:08x}-{}\"", device.generation, device.uuid).as_bytes())
 }
 
-impl Session {
-    /// The client subscribed to the answers, or no longer does.
-    pub(super) fn set_subscription(&mut self, granted: Option<QoS>) {
-        self.subscription = granted;
-    }
-
-    fn refuse(&self, request_id: &str, refusal: &DpsRefusal, at: At, fx: &mut Effects) {
+impl Registrant {
+    fn refuse(&self, refusal: &DpsRefusal, clock: Clock, fx: &mut Effects) -> Answer {
         let (status, code, message) = refusal.answer();
         let tracking_id = uuid(&mut fx.rng);
         fx.tell(CloudEvent::RegistrationRefused {
@@ -407,13 +464,14 @@ impl Session {
             tracking_id: Some(tracking_id.clone()),
             reason: refusal.to_string(),
         });
-        let body = refusal::body(code, message, tracking_id, None, at.clock);
-        self.reply(request_id, status, refusal.retry_after(), body, at, fx);
+        let body = refusal::body(code, message, tracking_id, None, clock);
+        let retry_after = refusal.retry_after();
+        Answer { status, code: Some(code), retry_after, operation_id: None, body }
     }
 
     /// A disabled enrolment is no error on the wire: status 200, and `disabled` in the body, with an
     /// empty operation id (recorded from the real service).
-    fn answer_disabled(&self, request_id: &str, attested: &Attested, at: At, fx: &mut Effects) {
+    fn answer_disabled(&self, attested: &Attested, fx: &mut Effects) -> Answer {
         fx.tell(CloudEvent::RegistrationRefused {
             registration_id: self.registration_id.clone(),
             status: 200,
@@ -431,24 +489,27 @@ impl Session {
             }),
         };
         let body = serde_json::to_vec(&body).unwrap_or_default();
-        self.reply(request_id, 200, None, body, at, fx);
+        Answer { status: 200, code: None, retry_after: None, operation_id: None, body }
+    }
+}
+
+impl Session {
+    pub(super) const fn new(registrant: Registrant) -> Self {
+        Self { registrant, subscription: None }
+    }
+
+    /// The client subscribed to the answers, or no longer does.
+    pub(super) fn set_subscription(&mut self, granted: Option<QoS>) {
+        self.subscription = granted;
     }
 
     /// Answers on the topic that SDKs parse to the letter: `$rid` first, as it was written, then
     /// `retry-after`. A client that has not subscribed hears nothing.
-    fn reply(
-        &self,
-        request_id: &str,
-        status: u16,
-        retry_after: Option<u64>,
-        body: Vec<u8>,
-        at: At,
-        fx: &mut Effects,
-    ) {
+    fn reply(&self, request_id: &str, answer: Answer, at: At, fx: &mut Effects) {
         let Some(qos) = self.subscription else { return };
-        let pace = retry_after.map(|seconds| format!("&retry-after={seconds}"));
+        let pace = answer.retry_after.map(|seconds| format!("&retry-after={seconds}"));
         let pace = pace.unwrap_or_default();
-        let topic = format!("{REPLY_PREFIX}{status}/?$rid={request_id}{pace}");
-        fx.publish(at.connection, topic, body, qos);
+        let topic = format!("{REPLY_PREFIX}{}/?$rid={request_id}{pace}", answer.status);
+        fx.publish(at.connection, topic, answer.body, qos);
     }
 }

@@ -165,6 +165,28 @@ pub enum CloudEvent {
         #[serde(serialize_with = "text")]
         payload: Vec<u8>,
     },
+    /// A device put a file into the place that its hub had named.
+    FileStored {
+        /// Which device.
+        device_id: String,
+        /// Where: the device's id, a slash, and the name it asked for.
+        blob_name: String,
+        /// In bytes.
+        length: usize,
+    },
+    /// A device told its hub how an upload went.
+    FileUploaded {
+        /// Which device.
+        device_id: String,
+        /// As before.
+        blob_name: String,
+        /// SHA-256 of the file in hex digits, if it is there and the device says so.
+        sha256: Option<String>,
+        /// The device's account of it.
+        status_code: i64,
+        /// In words.
+        status_description: String,
+    },
     /// A device's connection to its hub ended.
     Disconnected {
         /// Which device.

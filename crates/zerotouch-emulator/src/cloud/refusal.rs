@@ -70,6 +70,8 @@ pub(super) enum DpsRefusal {
     Csr(#[from] CsrFault),
     #[error("no operation of this device has the id {given:?}")]
     Operation { given: String },
+    #[error("the device has not registered")]
+    Unregistered,
     #[error("the quota is used up for {} s", retry_after.as_secs())]
     Throttled { retry_after: Duration },
     #[error("the certificate was not issued: {0}")]
@@ -105,6 +107,7 @@ impl DpsRefusal {
                 "The registrationId is not the one of the connection. (synthetic code)",
             ),
             Self::Csr(fault) => (400, 400_004, fault.message()),
+            Self::Unregistered => (404, 404_203, "Registration not found. (synthetic code)"),
             Self::Operation { .. } => (404, 404_202, "Operation not found. (synthetic code)"),
             Self::Throttled { .. } => (429, 429_001, "Too many requests. (synthetic code)"),
             Self::NotIssued(_) => (500, 500_001, "Internal error."),

@@ -18,6 +18,7 @@ use super::effects::{At, Command, Effects, RenewalResult};
 use super::enrollment::{self, Enrollments};
 use super::event::{CloudEvent, ConnectionId};
 use super::fixture::Fixture;
+use super::http::Uploads;
 use super::hub::{self, Hubs};
 use super::login::UserName;
 use super::namespace::Namespace;
@@ -27,9 +28,10 @@ use super::twin::TwinError;
 
 #[derive(Debug)]
 pub(super) struct Services {
-    dps: Dps,
+    pub(super) dps: Dps,
     pub(super) namespace: Namespace,
-    hubs: Hubs,
+    pub(super) hubs: Hubs,
+    pub(super) uploads: Uploads,
 }
 
 /// A registered device, as an operator sees it.
@@ -63,6 +65,7 @@ impl Services {
             dps: Dps::new(fixture.id_scope, fixture.hubs.clone(), fixture.dps, enrollments),
             namespace: Namespace::new(authority, fixture.credential_policies),
             hubs: Hubs::new(fixture.hubs, fixture.hub),
+            uploads: Uploads::default(),
         })
     }
 
@@ -153,7 +156,7 @@ impl Services {
         if RegistrationId::new(id).is_err() || !client_id.eq_ignore_ascii_case(id) {
             return Err(ConnectFault::RegistrationId { given: id.into() });
         }
-        Ok(self.dps.connect(evidence, version, at))
+        Ok(dps::Session::new(self.dps.identify(evidence, version, at.clock)))
     }
 
     fn connect_hub(

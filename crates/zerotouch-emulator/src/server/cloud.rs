@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use tokio::sync::oneshot;
 use zerotouch_mqtt_session::ConnectionId;
 use zerotouch_time::{Instant, Now};
 
 use super::engine::{Engine, Transmit};
 use super::storage::Storage;
-use crate::cloud::{Action, Cloud, CloudEvent};
+use crate::cloud::{Action, Cloud, CloudEvent, HttpRequest, HttpResponse, RequestId};
 
 /// How much may wait to be written to one client before it is taken for dead.
 const MAX_QUEUED: usize = 1024 * 1024;
@@ -16,6 +17,9 @@ const MAX_QUEUED: usize = 1024 * 1024;
 pub(super) struct StoredCloud {
     pub(super) cloud: Cloud,
     queues: HashMap<ConnectionId, Queue>,
+    /// Who waits for the answer to a request.
+    answers: HashMap<RequestId, oneshot::Sender<HttpResponse>>,
+    last_request: u64,
     storage: Option<Storage>,
     /// Which of the cloud's changes are stored.
     stored: u64,
@@ -31,7 +35,28 @@ struct Queue {
 
 impl StoredCloud {
     pub(super) fn new(cloud: Cloud, storage: Option<Storage>) -> Self {
-        Self { stored: cloud.changes(), cloud, queues: HashMap::new(), storage }
+        Self {
+            stored: cloud.changes(),
+            cloud,
+            queues: HashMap::new(),
+            answers: HashMap::new(),
+            last_request: 0,
+            storage,
+        }
+    }
+
+    /// Asks the cloud; its answer comes once what it says is stored.
+    pub(super) fn handle_request(
+        &mut self,
+        request: &HttpRequest,
+        now: Now,
+    ) -> oneshot::Receiver<HttpResponse> {
+        self.last_request += 1;
+        let id = RequestId(self.last_request);
+        let (sender, receiver) = oneshot::channel();
+        self.answers.insert(id, sender);
+        self.cloud.handle_request(id, request, now);
+        receiver
     }
 
     /// Stores what the cloud has learned.
@@ -87,6 +112,12 @@ impl Engine for StoredCloud {
     fn settle(&mut self, ready: &mut Vec<ConnectionId>, now: Now) {
         // Before anybody is told of it.
         self.store();
+        while let Some((request, response)) = self.cloud.poll_response() {
+            if let Some(waiting) = self.answers.remove(&request) {
+                // Who has hung up need not know.
+                let _ = waiting.send(response);
+            }
+        }
         while let Some(action) = self.cloud.poll_action() {
             let (Action::Transmit { connection, .. } | Action::Close { connection }) = &action;
             let id = *connection;

@@ -13,8 +13,6 @@ use zerotouch_mqtt_session::ConnectionId;
 use super::engine::{Engine, Transmit};
 use super::shared::Shared;
 
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(30);
 /// How long a client that is written to may take nothing.
 const WRITE: Duration = Duration::from_secs(30);
 /// How long a closed connection is still read from, so that the client gets what was written last: a
@@ -25,18 +23,19 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How much is read at once.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// What makes of a socket a stream of MQTT, and tells who is at its other end.
+/// What makes of a socket a stream of MQTT, and tells who is at its other end; or nothing, if the client
+/// had something else in mind. It limits the time it takes itself.
 pub(super) trait Secure<P>:
     Fn(TcpStream) -> Self::Securing + Clone + Send + Sync + 'static
 {
-    type Securing: Future<Output = io::Result<(Self::Stream, P)>> + Send;
+    type Securing: Future<Output = io::Result<Option<(Self::Stream, P)>>> + Send;
     type Stream: AsyncRead + AsyncWrite + Send;
 }
 
 impl<P, S, F, R> Secure<P> for F
 where
     F: Fn(TcpStream) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = io::Result<(S, P)>> + Send,
+    R: Future<Output = io::Result<Option<(S, P)>>> + Send,
     S: AsyncRead + AsyncWrite + Send,
 {
     type Securing = R;
@@ -111,7 +110,7 @@ async fn connection<E: Engine>(
     id: ConnectionId,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let (stream, peer) = timeout(HANDSHAKE, secure(stream)).await??;
+    let Some((stream, peer)) = secure(stream).await? else { return Ok(()) };
     let Some(wake) = shared.open(id, peer) else { return Ok(()) };
     let (mut reader, mut writer) = tokio::io::split(stream);
     let ended = tokio::select! {

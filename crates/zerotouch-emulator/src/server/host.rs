@@ -41,10 +41,10 @@ pub(super) fn listen(address: &str) -> Result<TcpListener, StartError> {
 
 impl<E: Engine> Host<E> {
     /// Serves an engine; when this returns it accepts connections.
-    pub(super) fn start(
+    pub(super) fn start<S: Secure<E::Peer>>(
         engine: E,
         listener: TcpListener,
-        secure: impl Secure<E::Peer>,
+        secure: impl FnOnce(&Arc<Shared<E>>) -> S,
         max_connections: usize,
     ) -> Result<Self, StartError> {
         let shared = Arc::new(Shared::new(engine));
@@ -60,6 +60,7 @@ impl<E: Engine> Host<E> {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(StartError::Thread)?
         };
+        let secure = secure(&shared);
         let serving =
             connection::serve(listener, secure, max_connections, Arc::clone(&shared), stopped);
         let thread = std::thread::Builder::new()

@@ -86,7 +86,7 @@ impl PlainBrokerServerBuilder {
             server: Server::new(PlainBroker::new(self.config), self.limits),
             events: EventLog::default(),
         };
-        let plaintext = |stream| ready(Ok((stream, ())));
+        let plaintext = |_: &_| |stream| ready(Ok(Some((stream, ()))));
         Host::start(engine, listener, plaintext, max_connections).map(PlainBrokerServer)
     }
 }

@@ -4,7 +4,6 @@
 //! whether it means anything is decided in MQTT. Were it refused here, the client would see an alert
 //! where the real services answer.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +14,11 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime as PkiTime};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use zerotouch_credentials::{KeyAlgorithm, PrivateKey, Signer};
 use zerotouch_time::UnixTime;
 
 use super::StartError;
-use super::connection::Secure;
 use crate::cloud::AuthorityError;
 use crate::pki::{CertificationAuthority, Validity};
 
@@ -32,7 +28,7 @@ const VALIDITY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// The server's side of TLS, and what clients need to trust it.
 pub(super) struct ServerTls {
-    acceptor: TlsAcceptor,
+    pub(super) acceptor: TlsAcceptor,
     pub(super) ca_pem: String,
 }
 
@@ -67,20 +63,6 @@ impl ServerTls {
             .with_single_cert(vec![CertificateDer::from(certificate.as_der().to_vec())], key)?;
         let ca_pem = crate::pem::certificate(authority.certificate());
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), ca_pem })
-    }
-
-    /// The handshake: yields what the client has shown, leaf first, empty if nothing.
-    pub(super) fn secure(&self) -> impl Secure<Vec<Vec<u8>>> + use<> {
-        let acceptor = self.acceptor.clone();
-        move |socket| {
-            let handshake = acceptor.accept(socket);
-            async {
-                let stream: TlsStream<TcpStream> = handshake.await?;
-                let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-                let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
-                io::Result::Ok((stream, chain))
-            }
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod attestation;
 mod authority;
 mod hostile;
+mod https;
 mod hub;
 mod provisioning;
 mod renewal;

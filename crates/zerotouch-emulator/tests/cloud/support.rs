@@ -11,7 +11,9 @@ use zerotouch_credentials::{
     CertificateChain, CertificateRequest, ChainPolicy, KeyAlgorithm, PrivateKey, SasToken, Signer,
     SymmetricKey,
 };
-use zerotouch_emulator::cloud::{Action, Cloud, CloudEvent, ConnectionId, Fixture};
+use zerotouch_emulator::cloud::{
+    Action, Cloud, CloudEvent, ConnectionId, Fixture, HttpRequest, HttpResponse, RequestId,
+};
 use zerotouch_mqtt_codec::{
     ConnAck, Connect, Decoded, Delivery, Login, Packet, PacketIdentifier, Publish, QoS, Subscribe,
     Subscriptions, TopicFilter, TopicFilters, TopicName, Unsubscribe, decode,
@@ -43,6 +45,7 @@ pub(crate) struct World {
     received: BTreeMap<ConnectionId, Vec<Got>>,
     closed: BTreeSet<ConnectionId>,
     connections: u64,
+    requests: u64,
 }
 
 impl World {
@@ -56,6 +59,7 @@ impl World {
             received: BTreeMap::new(),
             closed: BTreeSet::new(),
             connections: 0,
+            requests: 0,
         }
     }
 
@@ -118,6 +122,18 @@ impl World {
         let messages: Vec<_> = got.iter().filter(|g| matches!(g, Got::Message { .. })).collect();
         let [Got::Message { topic, payload, .. }] = messages[..] else { panic!("{got:?}") };
         (topic.clone(), serde_json::from_slice(payload).unwrap_or(Value::Null))
+    }
+
+    /// Makes a request that is answered at once.
+    pub(crate) fn request(&mut self, request: &HttpRequest) -> HttpResponse {
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        self.cloud.handle_request(id, request, self.now);
+        let answer = self.cloud.poll_response();
+        self.drain();
+        let (answered, response) = answer.unwrap();
+        assert_eq!((answered, self.cloud.poll_response()), (id, None));
+        response
     }
 
     pub(crate) fn is_closed(&self, connection: ConnectionId) -> bool {

@@ -1,0 +1,127 @@
+//! What the services do over HTTPS: the provisioning service's device API, and the uploading of files.
+//!
+//! | path | who answers |
+//! |---|---|
+//! | `/{id scope}/registrations/{registration id}…` | the provisioning service, to devices |
+//! | `/devices/{device id}/files…` | a hub, to devices |
+//! | `/$uploads/{device id}/{name}?{token}` | the storage account of the hubs |
+//! | `/healthz` | the emulator itself |
+//!
+//! A request is answered whole or not at all, and none of them keeps a connection: whoever made it is
+//! judged with each.
+
+mod files;
+mod registration;
+
+use serde_json::json;
+use zerotouch_wire::percent_decode;
+
+pub(in crate::cloud) use self::files::Uploads;
+use super::clock::{Clock, uuid};
+use super::effects::Effects;
+use super::services::Services;
+
+/// The longest body of a request that is taken, in bytes: files are kept in memory while they pass.
+pub const MAX_HTTP_BODY: usize = 16 * 1024 * 1024;
+
+/// Names a request over HTTPS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// A request over HTTPS, whole.
+#[derive(Clone, Debug)]
+pub struct HttpRequest {
+    /// Its method, upper case.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// The host it is for, perhaps with a port.
+    pub host: String,
+    /// What authorizes it, if the client's certificate does not.
+    pub authorization: Option<String>,
+    /// What follows the headers.
+    pub body: Vec<u8>,
+    /// What the client presented in TLS, DER, leaf first, empty if nothing; it holds the leaf's key.
+    pub client_chain: Vec<Vec<u8>>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpResponse {
+    /// The status.
+    pub status: u16,
+    /// Headers beside `Content-Length`.
+    pub headers: Vec<(&'static str, String)>,
+    /// What follows them.
+    pub body: Vec<u8>,
+}
+
+impl HttpResponse {
+    fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    fn json(status: u16, body: Vec<u8>) -> Self {
+        let headers = vec![("content-type", "application/json; charset=utf-8".into())];
+        Self { status, headers, body }
+    }
+}
+
+/// An error in the shape of the hubs' HTTPS API.
+fn hub_error(
+    status: u16,
+    code: &str,
+    message: &str,
+    clock: Clock,
+    fx: &mut Effects,
+) -> HttpResponse {
+    let (tracking_id, time) = (uuid(&mut fx.rng), clock.timestamp());
+    let body = json!({
+        "Message": format!("ErrorCode:{code};{message}"),
+        "ExceptionMessage": format!("Tracking ID:{tracking_id}-TimeStamp:{time}"),
+    });
+    let mut response = HttpResponse::json(status, body.to_string().into_bytes());
+    response.headers.push(("iothub-errorcode", code.into()));
+    response
+}
+
+/// A request, taken apart.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    request: &'a HttpRequest,
+    method: &'a str,
+    query: &'a str,
+    /// The host without its port.
+    host: &'a str,
+    clock: Clock,
+}
+
+/// Answers a request.
+pub(super) fn answer(
+    services: &mut Services,
+    request: &HttpRequest,
+    clock: Clock,
+    fx: &mut Effects,
+) -> HttpResponse {
+    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let segments: Option<Vec<_>> =
+        path.trim_start_matches('/').split('/').map(|one| percent_decode(one).ok()).collect();
+    let Some(segments) = segments else { return HttpResponse::empty(400) };
+    let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+    let host = match request.host.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => &request.host,
+    };
+    let call = Call { request, method: &request.method, query, host, clock };
+    match *segments {
+        ["healthz"] => HttpResponse::json(200, br#"{"status":"ok"}"#.to_vec()),
+        [id_scope, "registrations", registration_id, ref rest @ ..] => {
+            registration::answer(services, (id_scope, registration_id, rest), call, fx)
+        }
+        ["devices", device_id, "files", ref rest @ ..] => {
+            files::answer(services, (device_id, rest), call, fx)
+        }
+        [files::CONTAINER, ref name @ ..] => files::store(services, name, call, fx),
+        _ => HttpResponse::empty(404),
+    }
+}
