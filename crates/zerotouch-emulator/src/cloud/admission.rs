@@ -2,13 +2,12 @@
 
 use base64ct::{Base64, Encoding};
 use zerotouch_credentials::{
-    Certificate, CertificateChain, ChainError, ChainPolicy, SasClaims, SasError, SymmetricKey,
-    Thumbprint,
+    Certificate, CertificateChain, ChainError, ChainPolicy, SasClaims, SasError, Thumbprint,
 };
 
 use super::authority::device_identifier;
 use super::clock::Clock;
-use super::enrollment::SAS_SKEW;
+use super::fixture::SymmetricKeys;
 use super::namespace::Namespace;
 use super::registry::{DeviceKey, HubCredential};
 
@@ -66,18 +65,18 @@ pub(super) fn admit(
         return Err(HubRefusal::Disabled);
     }
     match (&device.credential, evidence.password, evidence.chain.first()) {
-        (HubCredential::Key(secret), Some(token), _) => {
-            verify_token(secret, token, evidence.host, &key.device_id, clock)?;
+        (HubCredential::Keys(keys), Some(token), _) => {
+            verify_token(keys, token, evidence.host, &key.device_id, clock)?;
             Ok(None)
         }
-        (HubCredential::Key(_), None, Some(_)) => {
+        (HubCredential::Keys(_), None, Some(_)) => {
             Err(HubRefusal::OtherCredential("a token signed with its key"))
         }
         (_, None, Some(leaf)) => {
             let leaf =
                 Certificate::from_der(leaf).map_err(|_| HubRefusal::UnreadableCertificate)?;
-            if let HubCredential::Certificate(expected) = &device.credential {
-                if leaf.thumbprint() != *expected {
+            if let HubCredential::Certificates(expected) = &device.credential {
+                if !expected.contains(&leaf.thumbprint()) {
                     return Err(HubRefusal::OtherCertificate);
                 }
             } else {
@@ -116,7 +115,7 @@ fn verify_issued(
 }
 
 fn verify_token(
-    key: &SymmetricKey,
+    keys: &SymmetricKeys,
     token: &[u8],
     host: &str,
     device_id: &str,
@@ -127,5 +126,5 @@ fn verify_token(
     if !claims.is_for(&[host, "/devices/", device_id].concat()) {
         return Err(HubRefusal::TokenResource { resource: claims.resource().into() });
     }
-    Ok(claims.verify(key, clock.wall, SAS_SKEW)?)
+    Ok(keys.verify(&claims, clock)?)
 }

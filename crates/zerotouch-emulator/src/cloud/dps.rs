@@ -32,7 +32,7 @@ use zerotouch_wire::PropertyBag;
 use super::clock::{Clock, rfc3339, uuid};
 use super::csr;
 use super::effects::{At, Command, Effects};
-use super::enrollment::{Attested, Enrollments, Evidence, Proof, copy};
+use super::enrollment::{Attested, Enrollments, Evidence, Proof};
 use super::event::{CloudEvent, Via};
 use super::fixture::{DpsApiVersion, DpsSettings};
 use super::namespace::Namespace;
@@ -345,8 +345,8 @@ fn assign(
     let certify = request.zip(attested.policy.as_ref());
     let credential = match (certify, &attested.proof) {
         (Some((_, policy)), _) => HubCredential::Issued { policy: policy.clone() },
-        (None, Proof::Key(device_key)) => HubCredential::Key(copy(device_key)?),
-        (None, Proof::Certificate(thumbprint)) => HubCredential::Certificate(*thumbprint),
+        (None, Proof::Keys(keys)) => HubCredential::Keys(keys.copy()),
+        (None, Proof::Certificate(thumbprint)) => HubCredential::Certificates(vec![*thumbprint]),
     };
     let substatus = namespace.registry.register(
         &registrant.registration_id,
@@ -426,7 +426,7 @@ impl Operation {
             None => json!({}),
         };
         let (x509, symmetric_key) = match attested.proof {
-            Proof::Key(_) => (None, Some(attestation)),
+            Proof::Keys(_) => (None, Some(attestation)),
             Proof::Certificate(_) => (Some(attestation), None),
         };
         let chain = |issued: &Issued| namespace.authority.chain_of(&issued.policy, &issued.leaf);

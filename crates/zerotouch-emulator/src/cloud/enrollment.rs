@@ -79,7 +79,8 @@ impl EnrollmentName {
 /// hub, too.
 #[derive(Debug)]
 pub(super) enum Proof {
-    Key(SymmetricKey),
+    /// All keys of the enrolment, of which the device has shown one.
+    Keys(SymmetricKeys),
     Certificate(Thumbprint),
 }
 
@@ -142,16 +143,14 @@ impl Enrollments {
         let mut refusal = DpsRefusal::NoEnrollment;
         for group in &self.groups {
             let GroupAttestation::SymmetricKeys(keys) = &group.attestation else { continue };
-            for key in [&keys.primary, &keys.secondary].into_iter().flatten() {
-                let key = key.derive(evidence.registration_id);
-                match verify_token(evidence, &key, clock) {
-                    Ok(()) => return Ok(taken_by_group(group, evidence, Proof::Key(key))),
-                    Err(DpsRefusal::Token(SasError::SignatureMismatch)) => {
-                        refusal = DpsRefusal::GroupKey;
-                    }
-                    // What is wrong with the token itself is wrong for every key.
-                    Err(other) => return Err(other),
+            let keys = keys.derive(evidence.registration_id);
+            match verify_token(evidence, &keys, clock) {
+                Ok(()) => return Ok(taken_by_group(group, evidence, Proof::Keys(keys))),
+                Err(DpsRefusal::Token(SasError::SignatureMismatch)) => {
+                    refusal = DpsRefusal::GroupKey;
                 }
+                // What is wrong with the token itself is wrong for every key.
+                Err(other) => return Err(other),
             }
         }
         Err(refusal)
@@ -194,17 +193,13 @@ fn attest_individual(
     let name = || enrollment.registration_id.clone();
     let proof = match &enrollment.attestation {
         Attestation::SymmetricKeys(keys) => {
-            let keys = [&keys.primary, &keys.secondary].into_iter().flatten();
-            let mut refusal = DpsRefusal::Key { enrollment: name() };
-            let mut proof = None;
-            for key in keys {
-                match verify_token(evidence, key, clock) {
-                    Ok(()) => proof = Some(Proof::Key(copy(key)?)),
-                    Err(DpsRefusal::Token(SasError::SignatureMismatch)) => {}
-                    Err(other) => refusal = other,
+            verify_token(evidence, keys, clock).map_err(|refusal| match refusal {
+                DpsRefusal::Token(SasError::SignatureMismatch) => {
+                    DpsRefusal::Key { enrollment: name() }
                 }
-            }
-            proof.ok_or(refusal)?
+                other => other,
+            })?;
+            Proof::Keys(keys.copy())
         }
         Attestation::X509 { certificates } => {
             let leaf = read_leaf(evidence.chain)?;
@@ -246,7 +241,7 @@ fn read_leaf(chain: &[Vec<u8>]) -> Result<Certificate, DpsRefusal> {
 
 fn verify_token(
     evidence: Evidence<'_>,
-    key: &SymmetricKey,
+    keys: &SymmetricKeys,
     clock: Clock,
 ) -> Result<(), DpsRefusal> {
     let token = evidence.password.ok_or(DpsRefusal::NoCredential)?;
@@ -260,18 +255,14 @@ fn verify_token(
     if claims.key_name().is_some_and(|name| name != "registration") {
         return Err(DpsRefusal::TokenKeyName);
     }
-    Ok(claims.verify(key, clock.wall, SAS_SKEW)?)
+    Ok(keys.verify(&claims, clock)?)
 }
 
 /// Derives the keys that are not given from the group's.
 fn inherit(keys: &mut SymmetricKeys, group: &SymmetricKeys, registration_id: &str) {
-    let derived = |key: &Option<SymmetricKey>| Some(key.as_ref()?.derive(registration_id));
-    if keys.primary.is_none() {
-        keys.primary = derived(&group.primary);
-    }
-    if keys.secondary.is_none() {
-        keys.secondary = derived(&group.secondary);
-    }
+    let derived = group.derive(registration_id);
+    keys.primary = keys.primary.take().or(derived.primary);
+    keys.secondary = keys.secondary.take().or(derived.secondary);
 }
 
 fn complete(keys: &mut SymmetricKeys, rng: &mut ChaCha20Rng) -> Result<(), KeyError> {
@@ -283,7 +274,29 @@ fn complete(keys: &mut SymmetricKeys, rng: &mut ChaCha20Rng) -> Result<(), KeyEr
     Ok(())
 }
 
-/// Keys are not `Clone`, so that no copy is made unawares; the hub needs one of its own.
-pub(super) fn copy(key: &SymmetricKey) -> Result<SymmetricKey, DpsRefusal> {
-    SymmetricKey::from_base64(&key.to_base64()).map_err(|_| DpsRefusal::NoCredential)
+impl SymmetricKeys {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &SymmetricKey> {
+        [&self.primary, &self.secondary].into_iter().flatten()
+    }
+
+    /// Checks a token against each; what is wrong with the one it is signed with counts.
+    pub(super) fn verify(&self, claims: &SasClaims<'_>, clock: Clock) -> Result<(), SasError> {
+        self.iter()
+            .map(|key| claims.verify(key, clock.wall, SAS_SKEW))
+            .find(|outcome| *outcome != Err(SasError::SignatureMismatch))
+            .unwrap_or(Err(SasError::SignatureMismatch))
+    }
+
+    fn derive(&self, registration_id: &str) -> Self {
+        let derived = |key: &Option<SymmetricKey>| Some(key.as_ref()?.derive(registration_id));
+        Self { primary: derived(&self.primary), secondary: derived(&self.secondary) }
+    }
+
+    /// Keys are not `Clone`, so that no copy is made unawares; the hub needs one of its own.
+    pub(super) fn copy(&self) -> Self {
+        let copied = |key: &Option<SymmetricKey>| {
+            key.as_ref().and_then(|key| SymmetricKey::from_base64(&key.to_base64()).ok())
+        };
+        Self { primary: copied(&self.primary), secondary: copied(&self.secondary) }
+    }
 }

@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use chacha20::ChaCha20Rng;
-use zerotouch_credentials::{SymmetricKey, Thumbprint};
+use zerotouch_credentials::Thumbprint;
 use zerotouch_time::UnixTime;
 
 use super::clock::uuid;
+use super::fixture::SymmetricKeys;
 
 /// A device at a hub: the hub's place in the fixture, and the device's name there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,10 +21,10 @@ pub(super) struct DeviceKey {
 /// How a device proves itself to its hub.
 #[derive(Debug)]
 pub(super) enum HubCredential {
-    /// The key it registered with.
-    Key(SymmetricKey),
-    /// The very certificate it registered with.
-    Certificate(Thumbprint),
+    /// Either of two keys: those of the enrolment it registered by.
+    Keys(SymmetricKeys),
+    /// One of these certificates: the one it registered with.
+    Certificates(Vec<Thumbprint>),
     /// Any certificate issued to it under a credential policy.
     Issued { policy: String },
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use zerotouch_credentials::{SymmetricKey, Thumbprint};
 use zerotouch_time::UnixTime;
 
+use super::fixture::SymmetricKeys;
 use super::registry::{Device, DeviceKey, HubCredential};
 
 /// The devices of a cloud. Serialised it holds the symmetric keys of devices that have one: to be
@@ -35,16 +36,16 @@ struct DeviceEntry {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum CredentialEntry {
-    Key(String),
-    Certificate(String),
+    Keys { primary: Option<String>, secondary: Option<String> },
+    Certificates(Vec<String>),
     Policy(String),
 }
 
 impl std::fmt::Debug for CredentialEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Key(_) => f.write_str("Key(…)"),
-            Self::Certificate(thumbprint) => write!(f, "Certificate({thumbprint})"),
+            Self::Keys { .. } => f.write_str("Keys(…)"),
+            Self::Certificates(thumbprints) => write!(f, "Certificates({thumbprints:?})"),
             Self::Policy(name) => write!(f, "Policy({name})"),
         }
     }
@@ -75,10 +76,16 @@ impl DeviceEntry {
             enabled: device.enabled,
             identifier: device.identifier.clone(),
             credential: match &device.credential {
-                HubCredential::Key(key) => CredentialEntry::Key(key.to_base64().to_string()),
-                HubCredential::Certificate(thumbprint) => {
-                    CredentialEntry::Certificate(thumbprint.to_string())
+                HubCredential::Keys(SymmetricKeys { primary, secondary }) => {
+                    let text = |key: &SymmetricKey| key.to_base64().to_string();
+                    CredentialEntry::Keys {
+                        primary: primary.as_ref().map(text),
+                        secondary: secondary.as_ref().map(text),
+                    }
                 }
+                HubCredential::Certificates(thumbprints) => CredentialEntry::Certificates(
+                    thumbprints.iter().map(Thumbprint::to_string).collect(),
+                ),
                 HubCredential::Issued { policy } => CredentialEntry::Policy(policy.clone()),
             },
             created: device.created.as_secs(),
@@ -89,12 +96,21 @@ impl DeviceEntry {
 
     fn into_device(self) -> Result<(DeviceKey, Device), SnapshotError> {
         let credential = match self.credential {
-            CredentialEntry::Key(key) => {
-                HubCredential::Key(SymmetricKey::from_base64(&key).map_err(|_| SnapshotError)?)
+            CredentialEntry::Keys { primary, secondary } => {
+                let key = |text: Option<String>| {
+                    text.map(|text| SymmetricKey::from_base64(&text)).transpose()
+                };
+                let key = |text| key(text).map_err(|_| SnapshotError);
+                HubCredential::Keys(SymmetricKeys {
+                    primary: key(primary)?,
+                    secondary: key(secondary)?,
+                })
             }
-            CredentialEntry::Certificate(thumbprint) => HubCredential::Certificate(
-                thumbprint.parse::<Thumbprint>().map_err(|_| SnapshotError)?,
-            ),
+            CredentialEntry::Certificates(thumbprints) => {
+                let thumbprints = thumbprints.iter().map(|one| one.parse::<Thumbprint>());
+                let thumbprints: Result<Vec<_>, _> = thumbprints.collect();
+                HubCredential::Certificates(thumbprints.map_err(|_| SnapshotError)?)
+            }
             CredentialEntry::Policy(policy) => HubCredential::Issued { policy },
         };
         let device = Device {

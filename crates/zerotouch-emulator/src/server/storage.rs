@@ -17,7 +17,7 @@ use super::{StartError, random_numbers};
 use crate::cloud::Snapshot;
 
 const FILE: &str = "emulator.json";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Why the data directory cannot be used. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
