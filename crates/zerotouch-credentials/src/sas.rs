@@ -47,6 +47,11 @@ impl SasToken {
         Self::sign(key.as_bytes(), &resource, expiry, None)
     }
 
+    /// A token for the service API of a hub, or of a provisioning service, by a shared access policy.
+    pub fn for_service(key: &SymmetricKey, host: &str, policy: &str, expiry: UnixTime) -> Self {
+        Self::sign(key.as_bytes(), host, expiry, Some(policy))
+    }
+
     fn sign(key: &[u8], resource: &str, expiry: UnixTime, key_name: Option<&str>) -> Self {
         let mut sr = String::new();
         percent_encode_to(&mut sr, resource);

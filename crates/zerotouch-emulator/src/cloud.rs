@@ -54,7 +54,7 @@ pub use self::fixture::{
     Fixture, FixtureError, GroupAttestation, HubApiVersion, HubSettings, IndividualEnrollment,
     KeyPolicy, Quota, SymmetricKeys,
 };
-pub use self::http::{HttpRequest, HttpResponse, MAX_HTTP_BODY, RequestId};
+pub use self::http::{HttpRequest, HttpResponse, MAX_HTTP_BODY, RequestId, SERVICE_POLICIES};
 pub use self::services::DeviceRecord;
 use self::services::Services;
 pub use self::snapshot::{Snapshot, SnapshotError};
@@ -68,7 +68,6 @@ pub struct Cloud {
     connections: BTreeMap<ConnectionId, Connection>,
     fx: Effects,
     actions: VecDeque<Action>,
-    responses: VecDeque<(RequestId, HttpResponse)>,
     /// The last reading of the wall clock, for callers whose clock is unset.
     wall: UnixTime,
 }
@@ -99,7 +98,6 @@ impl Cloud {
             connections: BTreeMap::new(),
             fx: Effects::new(rng),
             actions: VecDeque::new(),
-            responses: VecDeque::new(),
             wall: now,
         })
     }
@@ -158,8 +156,10 @@ impl Cloud {
     /// A request came over HTTPS: its answer follows. The id must be new.
     pub fn handle_request(&mut self, id: RequestId, request: &HttpRequest, now: Now) {
         let clock = self.clock(now);
-        let response = http::answer(&mut self.services, request, clock, &mut self.fx);
-        self.responses.push_back((id, response));
+        if let Some(response) = http::answer(&mut self.services, (id, request), clock, &mut self.fx)
+        {
+            self.fx.responses.push_back((id, response));
+        }
         self.carry_out(clock);
     }
 
@@ -173,6 +173,9 @@ impl Cloud {
                         open.mqtt.handle_timeout(clock.monotonic);
                     }
                     self.settle(connection, clock);
+                }
+                Timer::Call(request) => {
+                    self.services.hubs.call_expired(request, clock, &mut self.fx);
                 }
                 Timer::Renewal(key) => {
                     self.services.renewal_due(&key, clock, &mut self.fx);
@@ -189,7 +192,7 @@ impl Cloud {
 
     /// The answer to a request.
     pub fn poll_response(&mut self) -> Option<(RequestId, HttpResponse)> {
-        self.responses.pop_front()
+        self.fx.responses.pop_front()
     }
 
     /// What has happened, oldest first.
@@ -267,6 +270,11 @@ impl Cloud {
     /// The certificate of the issuing authority of a policy.
     pub fn issuing_certificate(&self, policy: &str) -> Option<&Certificate> {
         self.services.namespace.authority.issuing(policy)
+    }
+
+    /// The key of the policies that open the service API, whichever of [`SERVICE_POLICIES`] is named.
+    pub fn service_key(&self) -> &SymmetricKey {
+        &self.services.service_key
     }
 
     /// The id scope of the provisioning service.

@@ -1,6 +1,6 @@
 //! What services do to the world outside them: answer connections, set timers, tell what happened.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chacha20::ChaCha20Rng;
 use zerotouch_mqtt_codec::{ConnectRefusal, PacketIdentifier, QoS, SubAckReturnCode};
@@ -8,6 +8,7 @@ use zerotouch_time::Instant;
 
 use super::clock::Clock;
 use super::event::{CloudEvent, ConnectionId};
+use super::http::{HttpResponse, RequestId};
 use super::registry::DeviceKey;
 use crate::event_log::EventLog;
 
@@ -52,6 +53,8 @@ pub(super) struct RenewalResult {
 pub(super) enum Timer {
     Connection(ConnectionId),
     Renewal(DeviceKey),
+    /// The answer to a direct method that somebody waits for over HTTPS.
+    Call(RequestId),
 }
 
 /// The timers, each set to one instant.
@@ -99,6 +102,7 @@ impl Timers {
 #[derive(Debug)]
 pub(super) struct Effects {
     pub(super) commands: Vec<(ConnectionId, Command)>,
+    pub(super) responses: VecDeque<(RequestId, HttpResponse)>,
     pub(super) events: EventLog<CloudEvent>,
     pub(super) timers: Timers,
     pub(super) rng: ChaCha20Rng,
@@ -106,7 +110,13 @@ pub(super) struct Effects {
 
 impl Effects {
     pub(super) fn new(rng: ChaCha20Rng) -> Self {
-        Self { commands: Vec::new(), events: EventLog::default(), timers: Timers::default(), rng }
+        Self {
+            commands: Vec::new(),
+            responses: VecDeque::new(),
+            events: EventLog::default(),
+            timers: Timers::default(),
+            rng,
+        }
     }
 
     pub(super) fn command(&mut self, connection: ConnectionId, command: Command) {

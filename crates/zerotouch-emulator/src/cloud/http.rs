@@ -5,18 +5,25 @@
 //! | `/{id scope}/registrations/{registration id}…` | the provisioning service, to devices |
 //! | `/devices/{device id}/files…` | a hub, to devices |
 //! | `/$uploads/{device id}/{name}?{token}` | the storage account of the hubs |
+//! | `/devices…`, `/twins/…`, `/statistics/…` | a hub, to services |
 //! | `/healthz` | the emulator itself |
 //!
-//! A request is answered whole or not at all, and none of them keeps a connection: whoever made it is
-//! judged with each.
+//! A request is answered whole, and whoever made it is judged with each. One of them waits for a device: the
+//! call of a direct method.
 
+mod devices;
 mod files;
+mod methods;
 mod registration;
+mod service;
+mod twins;
 
 use serde_json::json;
 use zerotouch_wire::percent_decode;
 
 pub(in crate::cloud) use self::files::Uploads;
+pub(in crate::cloud) use self::methods::{method_answer, method_timed_out};
+pub use self::service::SERVICE_POLICIES;
 use super::clock::{Clock, uuid};
 use super::effects::Effects;
 use super::services::Services;
@@ -39,6 +46,8 @@ pub struct HttpRequest {
     pub host: String,
     /// What authorizes it, if the client's certificate does not.
     pub authorization: Option<String>,
+    /// Which version of a thing it is to change.
+    pub if_match: Option<String>,
     /// What follows the headers.
     pub body: Vec<u8>,
     /// What the client presented in TLS, DER, leaf first, empty if nothing; it holds the leaf's key.
@@ -88,6 +97,7 @@ fn hub_error(
 /// A request, taken apart.
 #[derive(Clone, Copy)]
 struct Call<'a> {
+    id: RequestId,
     request: &'a HttpRequest,
     method: &'a str,
     query: &'a str,
@@ -96,24 +106,24 @@ struct Call<'a> {
     clock: Clock,
 }
 
-/// Answers a request.
+/// Answers a request; `None` if the answer comes later.
 pub(super) fn answer(
     services: &mut Services,
-    request: &HttpRequest,
+    (id, request): (RequestId, &HttpRequest),
     clock: Clock,
     fx: &mut Effects,
-) -> HttpResponse {
+) -> Option<HttpResponse> {
     let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
     let segments: Option<Vec<_>> =
         path.trim_start_matches('/').split('/').map(|one| percent_decode(one).ok()).collect();
-    let Some(segments) = segments else { return HttpResponse::empty(400) };
+    let Some(segments) = segments else { return Some(HttpResponse::empty(400)) };
     let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
     let host = match request.host.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => &request.host,
     };
-    let call = Call { request, method: &request.method, query, host, clock };
-    match *segments {
+    let call = Call { id, request, method: &request.method, query, host, clock };
+    Some(match *segments {
         ["healthz"] => HttpResponse::json(200, br#"{"status":"ok"}"#.to_vec()),
         [id_scope, "registrations", registration_id, ref rest @ ..] => {
             registration::answer(services, (id_scope, registration_id, rest), call, fx)
@@ -122,6 +132,9 @@ pub(super) fn answer(
             files::answer(services, (device_id, rest), call, fx)
         }
         [files::CONTAINER, ref name @ ..] => files::store(services, name, call, fx),
+        ["devices" | "twins" | "statistics", ..] => {
+            return service::answer(services, &segments, call, fx);
+        }
         _ => HttpResponse::empty(404),
-    }
+    })
 }

@@ -14,12 +14,14 @@ use zerotouch_hub::wire::{
 };
 use zerotouch_mqtt_codec::{Connect, Publish, QoS, SubAckReturnCode, Subscribe, Unsubscribe};
 use zerotouch_mqtt_session::CloseReason;
+use zerotouch_time::Instant;
 use zerotouch_wire::{PropertyBag, ReplyTopic, percent_decode, percent_encode};
 
 use super::clock::Clock;
-use super::effects::{At, Command, Effects};
+use super::effects::{At, Command, Effects, Timer};
 use super::event::{CloudEvent, ConnectionId};
 use super::fixture::{HubApiVersion, HubSettings};
+use super::http::{self, RequestId};
 use super::namespace::Namespace;
 use super::registry::DeviceKey;
 use super::renewal::Renewals;
@@ -41,6 +43,8 @@ pub(super) struct Hubs {
     settings: HubSettings,
     devices: BTreeMap<DeviceKey, DeviceState>,
     pub(super) renewals: Renewals,
+    /// Direct methods whose answers somebody waits for, by device and request id.
+    calls: BTreeMap<(DeviceKey, String), RequestId>,
 }
 
 /// What a hub keeps of a device.
@@ -83,7 +87,7 @@ struct Will {
 impl Hubs {
     pub(super) fn new(names: Vec<String>, settings: HubSettings) -> Self {
         let renewals = Renewals::new(&settings);
-        Self { names, settings, devices: BTreeMap::new(), renewals }
+        Self { names, settings, devices: BTreeMap::new(), renewals, calls: BTreeMap::new() }
     }
 
     /// The place of the hub with that host name.
@@ -237,12 +241,21 @@ impl Hubs {
                 }
                 Err(_) => device.reply(TWIN_REPLY_PREFIX, 400, bag, None, Vec::new(), fx),
             },
-            Request::MethodReply(reply) => fx.tell(CloudEvent::MethodAnswered {
-                device_id: device_id.clone(),
-                request_id: reply.request_id().unwrap_or_default().into(),
-                status: reply.status.into(),
-                payload: publish.payload.to_vec(),
-            }),
+            Request::MethodReply(reply) => {
+                let request_id = reply.request_id().unwrap_or_default();
+                let (status, payload) = (i32::from(reply.status), publish.payload);
+                let call = (session.key.clone(), request_id.to_owned());
+                if let Some(waiting) = self.calls.remove(&call) {
+                    fx.timers.set(Timer::Call(waiting), None);
+                    fx.responses.push_back((waiting, http::method_answer(status, payload)));
+                }
+                fx.tell(CloudEvent::MethodAnswered {
+                    device_id: device_id.clone(),
+                    request_id: request_id.into(),
+                    status,
+                    payload: payload.to_vec(),
+                });
+            }
             Request::IssueCertificate(bag) => {
                 let Some(request_id) = bag.get("$rid") else { return };
                 let subscriptions = &device.subscriptions;
@@ -288,8 +301,7 @@ impl Hubs {
     ) -> Result<u64, TwinError> {
         let device = self.devices.entry(key.clone()).or_default();
         let (version, sent) = device.twin.desire(patch)?;
-        let topic = format!("{DESIRED_PREFIX}$version={version}");
-        device.send(Feature::DesiredProperties, topic, sent.to_string().into_bytes(), fx);
+        self.tell_desired(key, version, &sent, fx);
         Ok(version)
     }
 
@@ -304,6 +316,60 @@ impl Hubs {
         let Some(device) = self.devices.get(key) else { return false };
         let topic = format!("{METHOD_PREFIX}{}/?$rid={request_id}", percent_encode(name));
         device.send(Feature::Methods, topic, payload.to_vec(), fx)
+    }
+
+    /// Calls a direct method for somebody who waits for its answer until then; `false` if the device does
+    /// not listen now.
+    pub(super) fn call(
+        &mut self,
+        key: &DeviceKey,
+        (name, payload): (&str, &[u8]),
+        (waiting, until): (RequestId, Instant),
+        fx: &mut Effects,
+    ) -> bool {
+        let request_id = format!("{:x}", waiting.0);
+        let called = self.invoke(key, (name, &request_id), payload, fx);
+        if called {
+            self.calls.insert((key.clone(), request_id), waiting);
+            fx.timers.set(Timer::Call(waiting), Some(until));
+        }
+        called
+    }
+
+    /// The answer to a direct method has not come in time.
+    pub(super) fn call_expired(&mut self, waiting: RequestId, clock: Clock, fx: &mut Effects) {
+        self.calls.retain(|_, call| *call != waiting);
+        let response = http::method_timed_out(clock, fx);
+        fx.responses.push_back((waiting, response));
+    }
+
+    /// What a hub keeps of a device's twin.
+    pub(super) fn twin(&mut self, key: &DeviceKey) -> &mut Twin {
+        &mut self.devices.entry(key.clone()).or_default().twin
+    }
+
+    pub(super) fn is_connected(&self, key: &DeviceKey) -> bool {
+        self.devices.get(key).is_some_and(|device| device.connection.is_some())
+    }
+
+    /// Forgets a device that is no longer registered, and ends its connection.
+    pub(super) fn forget(&mut self, key: &DeviceKey, fx: &mut Effects) {
+        self.disconnect(key, fx);
+        self.devices.remove(key);
+    }
+
+    /// Tells a device of desired properties that have changed, if it listens.
+    pub(super) fn tell_desired(
+        &self,
+        key: &DeviceKey,
+        version: u64,
+        sent: &serde_json::Value,
+        fx: &mut Effects,
+    ) {
+        if let Some(device) = self.devices.get(key) {
+            let topic = format!("{DESIRED_PREFIX}$version={version}");
+            device.send(Feature::DesiredProperties, topic, sent.to_string().into_bytes(), fx);
+        }
     }
 
     /// Sends a cloud-to-device message; `false` if the device does not listen now.

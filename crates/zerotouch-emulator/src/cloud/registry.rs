@@ -42,7 +42,7 @@ pub(super) struct Device {
     pub(super) credential: HubCredential,
     pub(super) created: UnixTime,
     pub(super) updated: UnixTime,
-    /// Counts registrations.
+    /// Counts registrations: none of a device that an operator has entered.
     pub(super) generation: u64,
 }
 
@@ -113,6 +113,37 @@ impl Registry {
         substatus
     }
 
+    /// Enters a device of an operator's, or changes one.
+    pub(super) fn enter(
+        &mut self,
+        key: &DeviceKey,
+        (credential, enabled): (HubCredential, bool),
+        now: UnixTime,
+        rng: &mut ChaCha20Rng,
+    ) {
+        self.changes += 1;
+        let device = match self.devices.remove(key) {
+            Some(known) => Device { credential, enabled, updated: now, ..known },
+            None => Device {
+                uuid: uuid(rng),
+                registration_id: key.device_id.clone(),
+                enabled,
+                identifier: uuid(rng),
+                credential,
+                created: now,
+                updated: now,
+                generation: 0,
+            },
+        };
+        self.devices.insert(key.clone(), device);
+    }
+
+    /// Takes a device out of its hub. The provisioning service knows it still.
+    pub(super) fn remove(&mut self, key: &DeviceKey) -> bool {
+        self.changes += 1;
+        self.devices.remove(key).is_some()
+    }
+
     pub(super) fn device(&self, key: &DeviceKey) -> Option<&Device> {
         self.devices.get(key)
     }
@@ -135,7 +166,9 @@ impl Registry {
     /// Takes devices of an earlier registry as they were.
     pub(super) fn restore(&mut self, devices: Vec<(DeviceKey, Device)>) {
         for (key, device) in devices {
-            self.registrations.insert(device.registration_id.to_ascii_lowercase(), key.clone());
+            if device.generation > 0 {
+                self.registrations.insert(device.registration_id.to_ascii_lowercase(), key.clone());
+            }
             self.devices.insert(key, device);
         }
     }

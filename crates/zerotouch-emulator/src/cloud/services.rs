@@ -1,6 +1,7 @@
 //! The services behind the connections: whom a client means, and what it is told.
 
 use chacha20::ChaCha20Rng;
+use zerotouch_credentials::SymmetricKey;
 use zerotouch_dps::{RegistrationId, SUBSCRIPTION};
 use zerotouch_mqtt_codec::{
     Connect, ConnectRefusal, QoS, SubAckReturnCode, Subscribe, TopicFilter,
@@ -23,7 +24,7 @@ use super::hub::{self, Hubs};
 use super::login::UserName;
 use super::namespace::Namespace;
 use super::refusal::ConnectFault;
-use super::registry::DeviceKey;
+use super::registry::{Device, DeviceKey};
 use super::twin::TwinError;
 
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Services {
     pub(super) namespace: Namespace,
     pub(super) hubs: Hubs,
     pub(super) uploads: Uploads,
+    /// Opens the service API.
+    pub(super) service_key: SymmetricKey,
 }
 
 /// A registered device, as an operator sees it.
@@ -66,6 +69,8 @@ impl Services {
             namespace: Namespace::new(authority, fixture.credential_policies),
             hubs: Hubs::new(fixture.hubs, fixture.hub),
             uploads: Uploads::default(),
+            // The last that is drawn, so that what was drawn before there was one is as it was.
+            service_key: SymmetricKey::generate(rng)?,
         })
     }
 
@@ -234,6 +239,11 @@ impl Services {
 
     pub(super) fn enrollments(&self) -> &Enrollments {
         &self.dps.enrollments
+    }
+
+    /// The devices of one hub.
+    pub(super) fn devices_of(&self, hub: usize) -> impl Iterator<Item = (&DeviceKey, &Device)> {
+        self.namespace.registry.iter().filter(move |(key, _)| key.hub == hub)
     }
 
     pub(super) fn devices(&self) -> impl Iterator<Item = DeviceRecord<'_>> {

@@ -9,6 +9,8 @@ pub(super) const MAX_DOCUMENT: usize = 32 * 1024;
 pub(super) struct Twin {
     desired: Properties,
     reported: Properties,
+    /// For the service alone.
+    tags: Map<String, Value>,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub enum TwinError {
 impl Default for Twin {
     fn default() -> Self {
         let empty = || Properties { members: Map::new(), version: 1 };
-        Self { desired: empty(), reported: empty() }
+        Self { desired: empty(), reported: empty(), tags: Map::new() }
     }
 }
 
@@ -43,6 +45,35 @@ impl Twin {
     /// Both documents, as the device reads them.
     pub(super) fn document(&self) -> Value {
         json!({ "desired": self.desired.document(), "reported": self.reported.document() })
+    }
+
+    /// The same with the tags, as the service reads it.
+    pub(super) fn service_document(&self) -> Value {
+        json!({ "tags": self.tags, "properties": self.document() })
+    }
+
+    /// Merges a patch of the service's into the tags.
+    pub(super) fn tag(&mut self, patch: Map<String, Value>) {
+        merge(&mut self.tags, patch);
+    }
+
+    /// Puts other tags into the place of those there are.
+    pub(super) fn replace_tags(&mut self, tags: Map<String, Value>) {
+        self.tags.clear();
+        self.tag(tags);
+    }
+
+    /// Puts other desired properties into the place of those there are; yields what the device is sent.
+    pub(super) fn replace_desired(
+        &mut self,
+        properties: Map<String, Value>,
+    ) -> Result<(u64, Value), TwinError> {
+        let former = std::mem::take(&mut self.desired.members);
+        let version = self.desired.merge(properties);
+        if version.is_err() {
+            self.desired.members = former;
+        }
+        Ok((version?, self.desired.document()))
     }
 
     /// Merges a patch of the device into the reported properties; yields their new version.

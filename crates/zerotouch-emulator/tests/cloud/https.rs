@@ -10,22 +10,23 @@ fn world() -> World {
     World::new(Fixture::default())
 }
 
-fn request(method: &str, target: &str, body: impl Into<Vec<u8>>) -> HttpRequest {
+pub(crate) fn request(method: &str, target: &str, body: impl Into<Vec<u8>>) -> HttpRequest {
     HttpRequest {
         method: method.into(),
         target: target.into(),
         host: "localhost:8883".into(),
         authorization: None,
+        if_match: None,
         body: body.into(),
         client_chain: Vec::new(),
     }
 }
 
-fn json_of(response: &HttpResponse) -> Value {
+pub(crate) fn json_of(response: &HttpResponse) -> Value {
     serde_json::from_slice(&response.body).unwrap()
 }
 
-fn header<'r>(response: &'r HttpResponse, name: &str) -> Option<&'r str> {
+pub(crate) fn header<'r>(response: &'r HttpResponse, name: &str) -> Option<&'r str> {
     let header = response.headers.iter().find(|(header, _)| *header == name);
     header.map(|(_, value)| value.as_str())
 }

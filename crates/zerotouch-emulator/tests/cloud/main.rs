@@ -10,4 +10,5 @@ mod hub;
 mod provisioning;
 mod renewal;
 mod renewing;
+mod service;
 mod support;

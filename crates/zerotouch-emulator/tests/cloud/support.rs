@@ -126,14 +126,19 @@ impl World {
 
     /// Makes a request that is answered at once.
     pub(crate) fn request(&mut self, request: &HttpRequest) -> HttpResponse {
+        let id = self.ask(request);
+        let (answered, response) = self.cloud.poll_response().unwrap();
+        assert_eq!((answered, self.cloud.poll_response()), (id, None));
+        response
+    }
+
+    /// Makes a request.
+    pub(crate) fn ask(&mut self, request: &HttpRequest) -> RequestId {
         self.requests += 1;
         let id = RequestId(self.requests);
         self.cloud.handle_request(id, request, self.now);
-        let answer = self.cloud.poll_response();
         self.drain();
-        let (answered, response) = answer.unwrap();
-        assert_eq!((answered, self.cloud.poll_response()), (id, None));
-        response
+        id
     }
 
     pub(crate) fn is_closed(&self, connection: ConnectionId) -> bool {
