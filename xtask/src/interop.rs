@@ -6,8 +6,11 @@ use std::path::PathBuf;
 
 use crate::process::{Process, Result, cargo, process, root, skipped};
 
-/// The vendor's released client for Python.
-const AZURE_IOT_DEVICE: &str = "azure-iot-device==2.14.0";
+/// The vendor's released client for Python, and the one that is to follow it.
+const AZURE_IOT_DEVICE: [&str; 2] = ["azure-iot-device==2.14.0", "azure-iot-device==2.15.0rc1"];
+/// The vendor's service client for Python with a device to serve; it does not say that it needs `six`.
+const AZURE_IOT_HUB: [&str; 3] =
+    ["azure-iot-hub==2.7.0", "azure-iot-device==2.14.0", "six==1.17.0"];
 /// The client most used in Python.
 const PAHO_MQTT: &str = "paho-mqtt==2.2.0";
 /// The client most used in JavaScript; its version is in its `package.json`.
@@ -20,8 +23,11 @@ pub(crate) fn run() -> Result {
     // Built with the features of all tests, so that nothing is built twice.
     cargo(["test", "--workspace", "--all-features", "--locked", "--quiet", "--test", "brokers"])
         .run()?;
-    client(AZURE_IOT_DEVICE, python(AZURE_IOT_DEVICE), "azure_iot_device.py", CLOUD)?;
-    client(PAHO_MQTT, python(PAHO_MQTT), "paho_mqtt.py", PLAIN_BROKER)?;
+    for version in AZURE_IOT_DEVICE {
+        client(version, python(&[version]), "azure_iot_device.py", CLOUD)?;
+    }
+    client(AZURE_IOT_HUB[0], python(&AZURE_IOT_HUB), "azure_iot_hub.py", CLOUD)?;
+    client(PAHO_MQTT, python(&[PAHO_MQTT]), "paho_mqtt.py", PLAIN_BROKER)?;
     client(MQTT_JS, node(MQTT_JS), "mqtt_js/main.js", PLAIN_BROKER)
 }
 
@@ -46,22 +52,22 @@ fn client(
     }
 }
 
-/// Python, with a package in a virtual environment of its own.
-fn python(package: &str) -> Unavailable<Process> {
+/// Python, with packages in a virtual environment of their own.
+fn python(packages: &[&str]) -> Unavailable<Process> {
     let python = ["python3", "python"]
         .into_iter()
         .find(|name| process(name).arg("--version").works())
         .ok_or("python3 is not installed")?;
-    let environment = root().join("target/interop").join(package);
+    let environment = root().join("target/interop").join(packages.concat());
     let inside = environment.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let name = package.split("==").next().unwrap_or(package);
+    let names = packages.iter().map(|package| package.split("==").next().unwrap_or(package));
     let pip = |command: &str| process(&inside).args(["-m", "pip", "--quiet", command]);
-    if !pip("show").arg(name).works() {
+    if !pip("show").args(names).works() {
         if !process(python).args(["-m", "venv", "--clear"]).arg(&environment).works() {
             return Err("python3 cannot make a virtual environment".into());
         }
         pip("install")
-            .arg(package)
+            .args(packages)
             .run()
             .map_err(|error| format!("it cannot be installed: {error}"))?;
     }

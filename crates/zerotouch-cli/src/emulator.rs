@@ -105,6 +105,8 @@ fn announce(emulator: &Emulator, ca_file: &PathBuf, output: Output) {
             "port": emulator.port(),
             "idScope": emulator.id_scope(),
             "caFile": ca_file,
+            "serviceApi": format!("https://localhost:{}", emulator.port()),
+            "serviceConnectionString": emulator.service_connection_string(),
             "hubs": emulator.hubs(),
             "enrollmentGroups": groups,
         });
@@ -126,6 +128,7 @@ fn announce(emulator: &Emulator, ca_file: &PathBuf, output: Output) {
             ));
         }
     }
+    write_line(&format!("  service            {}", emulator.service_connection_string()));
     write_line("\nCtrl-C ends it.\n");
 }
 

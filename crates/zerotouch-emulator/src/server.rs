@@ -43,7 +43,7 @@ pub use self::storage::StorageError;
 use self::tls::ServerTls;
 use crate::cloud::{
     AuthorityError, Cloud, CloudError, CloudEvent, EnrollmentGroup, Fixture, GroupAttestation,
-    SnapshotError,
+    SERVICE_POLICIES, SnapshotError,
 };
 
 /// The port of MQTT over TLS, which clients dial at an assigned hub.
@@ -270,6 +270,14 @@ impl Emulator {
             credential_policy: group.credential_policy.clone(),
         };
         self.with_cloud(|cloud, _| cloud.enrollment_groups().iter().map(summary).collect())
+    }
+
+    /// What the vendor's service SDKs are given, with the key of the service API: a secret.
+    pub fn service_connection_string(&self) -> String {
+        let policy = SERVICE_POLICIES[0];
+        let key = self.with_cloud(|cloud, _| cloud.service_key().to_base64().to_string());
+        let port = self.port();
+        format!("HostName=localhost:{port};SharedAccessKeyName={policy};SharedAccessKey={key}")
     }
 
     /// The certificate that clients have to trust, as PEM: the authority of the server's own TLS
