@@ -9,7 +9,7 @@ use zerotouch_credentials::SymmetricKey;
 use zerotouch_device::{Attestation, Config};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
-use zerotouch_emulator::cloud::{DpsSettings, Fixture};
+use zerotouch_emulator::cloud::{DpsSettings, Fixture, Quota};
 use zerotouch_tls::Roots;
 
 use crate::Result;
@@ -19,7 +19,9 @@ pub(crate) const ARGUMENT: &str = "--cloud";
 
 /// Serves until nobody holds the other end of its standard input.
 pub(crate) fn serve() -> Result {
-    let dps = DpsSettings { retry_after: Duration::ZERO, ..DpsSettings::default() };
+    // Throttling is not what is measured.
+    let registrations = Quota { count: 10_000, period: Duration::from_secs(1) };
+    let dps = DpsSettings { retry_after: Duration::ZERO, registrations, ..DpsSettings::default() };
     let emulator = Emulator::builder().fixture(Fixture { dps, ..Fixture::default() }).start()?;
     let group = emulator.group_key("default-group").ok_or("no default group")?;
     let ready = json!({

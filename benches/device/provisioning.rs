@@ -95,9 +95,11 @@ impl Parts {
         let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let now = UnixTime::from_secs(i64::try_from(since.as_secs())?);
         let validity = Validity { from: now, lifetime: Duration::from_secs(86_400) };
-        let mut new_key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256, &mut rng).map(Arc::new);
-        let (key, issuing, root) = (new_key()?, new_key()?, new_key()?);
-        let (server_key, server_root) = (new_key()?, new_key()?);
+        let mut new_key = |algorithm| PrivateKey::generate(algorithm, &mut rng).map(Arc::new);
+        // As the emulator has it: authorities for devices on P-384, everything else on P-256.
+        let (issuing, root) = (new_key(KeyAlgorithm::EcdsaP384)?, new_key(KeyAlgorithm::EcdsaP384)?);
+        let mut new_key = || new_key(KeyAlgorithm::EcdsaP256);
+        let (key, server_key, server_root) = (new_key()?, new_key()?, new_key()?);
         let root = CertificationAuthority::root("root", validity, root, &mut rng)?;
         let issuing = root.subordinate("issuing", validity, issuing, &mut rng)?;
         let leaf = issuing.certify_device(NAME, key.public_key(), validity, &mut rng)?;

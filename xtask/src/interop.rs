@@ -31,6 +31,26 @@ pub(crate) fn run() -> Result {
     client(MQTT_JS, node(MQTT_JS), "mqtt_js/main.js", PLAIN_BROKER)
 }
 
+/// Runs the vendor's client and ours by turns, and says what each took. The emulator and our client are
+/// built first: as they are released.
+pub(crate) fn beside(messages: u32, seconds: u32) -> Result {
+    let ours = ["--bin", "zerotouch", "-p", "zerotouch-cli"];
+    cargo(["build", "--release", "--locked", "--quiet"]).args(ours).run()?;
+    let ours = ["-p", "zerotouch-blocking", "--example", "telemetry"];
+    cargo(["build", "--release", "--locked", "--quiet"]).args(ours).run()?;
+    match python(AZURE_IOT_DEVICE) {
+        Err(why) => skipped(AZURE_IOT_DEVICE, &why),
+        Ok(python) => python
+            .arg("tests/interop/beside.py")
+            .arg(zerotouch()?.with_file_name("examples").join("telemetry"))
+            .args([messages.to_string(), seconds.to_string()])
+            .arg(zerotouch()?)
+            .args(["emulator", "--output", "json"])
+            .args(CLOUD)
+            .run(),
+    }
+}
+
 /// Why a client cannot be run here.
 type Unavailable<T> = std::result::Result<T, String>;
 

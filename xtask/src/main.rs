@@ -47,6 +47,9 @@ enum Command {
         /// Run the codec's three times and print ours beside the fastest peer, as Markdown
         #[arg(long, conflicts_with = "check")]
         table: bool,
+        /// Run the device's alone, and the vendor's client beside ours
+        #[arg(long, conflicts_with_all = ["check", "table"])]
+        device: bool,
     },
 }
 
@@ -58,7 +61,7 @@ fn main() -> ExitCode {
         Command::Conformance => conformance::run(),
         Command::Interop => interop::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
-        Command::Bench { check, table } => bench(check, table),
+        Command::Bench { check, table, device } => bench(check, table, device),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,7 +83,7 @@ fn no_std() -> Result {
     Ok(())
 }
 
-fn bench(check: bool, table: bool) -> Result {
+fn bench(check: bool, table: bool, device: bool) -> Result {
     let manifest = root().join("benches/Cargo.toml");
     let run = |command| cargo([command, "--quiet", "--locked", "--manifest-path"]).arg(&manifest);
     if table {
@@ -91,11 +94,20 @@ fn bench(check: bool, table: bool) -> Result {
         }
         return run("run").args(["--release", "--bin", "table"]).run();
     }
+    if device {
+        run("bench").args(["--bench", "device"]).run()?;
+        return interop::beside(1000, 10);
+    }
     let mut bench = run("bench");
     if process("pkg-config").args(["--exists", "openssl"]).works() {
         bench = bench.args(["--features", "openssl"]);
     } else {
         process::skipped("openssl in the benches", "it needs libssl-dev and pkg-config")?;
     }
-    if check { bench.args(["--", "--test"]).run() } else { bench.run() }
+    if check {
+        bench.args(["--", "--test"]).run()?;
+        return interop::beside(1, 0);
+    }
+    bench.run()?;
+    interop::beside(1000, 10)
 }

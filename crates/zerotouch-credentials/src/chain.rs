@@ -1,6 +1,7 @@
 //! A certificate and those that vouch for it.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use der::pem::{self, LineEnding};
@@ -15,9 +16,9 @@ use crate::verify::{self, SignatureError};
 const CERTIFICATE: &str = "CERTIFICATE";
 
 /// Certificates in the order in which TLS sends them: the leaf, its issuer, the issuer's issuer and
-/// so on, perhaps up to the root. Never empty.
+/// so on, perhaps up to the root. Never empty. Clones share the certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateChain(Vec<Certificate>);
+pub struct CertificateChain(Arc<[Certificate]>);
 
 /// Why a PEM text is not a chain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +46,7 @@ pub enum PemError {
 impl CertificateChain {
     /// A chain of certificates that stand leaf first; `None` without any. Nothing is checked.
     pub fn new(certificates: Vec<Certificate>) -> Option<Self> {
-        (!certificates.is_empty()).then_some(Self(certificates))
+        (!certificates.is_empty()).then(|| Self(certificates.into()))
     }
 
     /// Reads the `CERTIFICATE` blocks of `pem`, which must stand leaf first; other blocks and text
@@ -80,7 +81,7 @@ impl CertificateChain {
     /// What stands between the leaf and the root. A self-signed root, if the chain ends in one, is
     /// left out: the other side has it or does not trust it.
     pub fn intermediates(&self) -> &[Certificate] {
-        match self.0.as_slice() {
+        match &*self.0 {
             [_, between @ .., last] if last.subject_name() == last.issuer_name() => between,
             [_, rest @ ..] => rest,
             [] => &[],

@@ -1,22 +1,25 @@
-//! A device on no operating system's library: an allocator over a fixed array, a panic handler, and
-//! the whole lifecycle engine up to its first dial. That this links is the check; that it ends with 0
-//! shows that the code is alive.
+//! The embedded example's firmware on no operating system's library: an allocator over a fixed array, a
+//! panic handler, and a board without a network. That this links is the check; that it ends with 0 shows
+//! that the code is alive. The whole life of the same firmware is a test of `zerotouch-device`.
 
 #![no_std]
 #![no_main]
+
+#[path = "../../../crates/zerotouch-device/examples/embedded/firmware.rs"]
+mod firmware;
 
 use core::panic::PanicInfo;
 
 use rand_core::{TryCryptoRng, TryRng};
 use zerotouch_credentials::SymmetricKey;
-use zerotouch_device::{Action, Attestation, Config, Device};
+use zerotouch_device::{Attestation, Config, TlsIdentity};
 use zerotouch_dps::{IdScope, RegistrationId};
-use zerotouch_store::{MemoryStore, Store};
 use zerotouch_time::{Instant, Now, UnixTime};
 
-/// All the memory there is.
+use firmware::{Board, Firmware, HEAP};
+
 #[global_allocator]
-static ALLOCATOR: emballoc::Allocator<{ 128 * 1024 }> = emballoc::Allocator::new();
+static ALLOCATOR: emballoc::Allocator<HEAP> = emballoc::Allocator::new();
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
@@ -63,24 +66,44 @@ extern "C" fn main() -> i32 {
     first_dial().map_or(1, |port| i32::from(port != 8883))
 }
 
+/// A board that only hears where it shall connect to.
+struct Offline {
+    port: Option<u16>,
+}
+
+impl Board for Offline {
+    fn now(&self) -> Now {
+        Now { monotonic: Instant::ZERO, wall: Some(UnixTime::from_secs(1_790_000_000)) }
+    }
+
+    fn dial(&mut self, _: &str, port: u16, _: Option<&TlsIdentity>) -> bool {
+        self.port = Some(port);
+        false
+    }
+
+    fn hang_up(&mut self) {}
+
+    fn transmit(&mut self, _: &[u8]) -> usize {
+        0
+    }
+
+    fn receive(&mut self, _: &mut [u8]) -> Option<usize> {
+        None
+    }
+
+    fn sleep(&mut self, _: Option<Instant>) {}
+}
+
 /// Starts a device and yields the port it wants to dial first.
 fn first_dial() -> Option<u16> {
     let key = SymmetricKey::from_base64("8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lE=").ok()?;
     let attestation = Attestation::SymmetricKey(key.derive("pump-17"));
-    let config = Config::new(IdScope::new("0ne00000A0A").ok()?, RegistrationId::new("pump-17").ok()?, attestation);
-    let mut store = MemoryStore::new();
-    let now = Now { monotonic: Instant::ZERO, wall: Some(UnixTime::from_secs(1_790_000_000)) };
-    let mut device = Device::new(config, store.load().ok()?, Counter(17));
-    device.start(now);
-    while let Some(action) = device.poll_action() {
-        match action {
-            Action::Store(change) => {
-                let stored = store.apply(&change);
-                device.handle_stored(stored, now);
-            }
-            Action::Dial(dial) => return Some(dial.port),
-            _ => {}
-        }
+    let id = RegistrationId::new("pump-17").ok()?;
+    let config = Config::new(IdScope::new("0ne00000A0A").ok()?, id, attestation);
+    let mut firmware = Firmware::new(config, Counter(17));
+    let mut board = Offline { port: None };
+    for _ in 0..16 {
+        firmware.turn(&mut board, |_, _| {});
     }
-    None
+    board.port
 }

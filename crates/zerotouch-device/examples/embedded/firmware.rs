@@ -9,14 +9,14 @@ use zerotouch_device::{
 use zerotouch_store::{Identity, MemoryStore, Store};
 use zerotouch_time::{Instant, Now};
 
-/// What the allocator has to give out, in bytes: enough for a whole life, with a quarter to spare.
-pub const HEAP: usize = 64 * 1024;
+/// What the allocator has to give out, in bytes: enough for a whole life, with a third to spare.
+pub(crate) const HEAP: usize = 64 * 1024;
 
 /// How much is read at a time, in bytes.
 const RECEIVE_BUFFER: usize = 512;
 
 /// What a board has to offer: a clock, and one connection of a modem or a stack that speaks TLS.
-pub trait Board {
+pub(crate) trait Board {
     /// What both clocks say.
     fn now(&self) -> Now;
     /// Connects with TLS, presenting `identity`. Blocks.
@@ -32,9 +32,9 @@ pub trait Board {
 }
 
 /// A device, where it keeps its identity, and its one connection.
-pub struct Firmware<R> {
+pub(crate) struct Firmware<R> {
     /// The engine, for the application's commands.
-    pub device: Device<R>,
+    pub(crate) device: Device<R>,
     /// In a product this is flash: see `zerotouch_store::Store`.
     store: MemoryStore,
     connection: Option<ConnectionId>,
@@ -43,7 +43,7 @@ pub struct Firmware<R> {
 
 impl<R: CryptoRng> Firmware<R> {
     /// A device that begins to live with the first turn.
-    pub fn new(mut config: Config, rng: R) -> Self {
+    pub(crate) fn new(mut config: Config, rng: R) -> Self {
         // An answer with three certificates has some 3 KiB.
         config.mqtt.max_packet_size = 8 * 1024;
         config.mqtt.max_transmit_buffer = 4 * 1024;
@@ -55,7 +55,11 @@ impl<R: CryptoRng> Firmware<R> {
 
     /// One turn of the loop: does what the device asks, moves bytes, sleeps. `on_event` gets what
     /// happened.
-    pub fn turn(&mut self, board: &mut impl Board, mut on_event: impl FnMut(&mut Device<R>, Event)) {
+    pub(crate) fn turn(
+        &mut self,
+        board: &mut impl Board,
+        mut on_event: impl FnMut(&mut Device<R>, Event),
+    ) {
         self.device.start(board.now());
         while let Some(event) = self.device.poll_event() {
             on_event(&mut self.device, event);
