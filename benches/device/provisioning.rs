@@ -97,7 +97,8 @@ impl Parts {
         let validity = Validity { from: now, lifetime: Duration::from_secs(86_400) };
         let mut new_key = |algorithm| PrivateKey::generate(algorithm, &mut rng).map(Arc::new);
         // As the emulator has it: authorities for devices on P-384, everything else on P-256.
-        let (issuing, root) = (new_key(KeyAlgorithm::EcdsaP384)?, new_key(KeyAlgorithm::EcdsaP384)?);
+        let (issuing, root) =
+            (new_key(KeyAlgorithm::EcdsaP384)?, new_key(KeyAlgorithm::EcdsaP384)?);
         let mut new_key = || new_key(KeyAlgorithm::EcdsaP256);
         let (key, server_key, server_root) = (new_key()?, new_key()?, new_key()?);
         let root = CertificationAuthority::root("root", validity, root, &mut rng)?;
@@ -113,10 +114,8 @@ impl Parts {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut issuers = RootCertStore::empty();
         issuers.add(CertificateDer::from(root.certificate().as_der()))?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(
-            Arc::new(issuers),
-            Arc::clone(&provider),
-        );
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(issuers), Arc::clone(&provider));
         let server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
