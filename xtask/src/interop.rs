@@ -38,8 +38,9 @@ pub(crate) fn beside(messages: u32, seconds: u32) -> Result {
     cargo(["build", "--release", "--locked", "--quiet"]).args(ours).run()?;
     let ours = ["-p", "zerotouch-blocking", "--example", "telemetry"];
     cargo(["build", "--release", "--locked", "--quiet"]).args(ours).run()?;
-    match python(AZURE_IOT_DEVICE) {
-        Err(why) => skipped(AZURE_IOT_DEVICE, &why),
+    let [released, _] = AZURE_IOT_DEVICE;
+    match python(&[released]) {
+        Err(why) => skipped(released, &why),
         Ok(python) => python
             .arg("tests/interop/beside.py")
             .arg(zerotouch()?.with_file_name("examples").join("telemetry"))
