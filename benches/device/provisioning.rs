@@ -28,6 +28,8 @@ use crate::Result;
 use crate::cloud::Cloud;
 
 const NAME: &str = "bench-0000";
+/// The default of `Config::key_algorithm`.
+const ALGORITHM: KeyAlgorithm = KeyAlgorithm::EcdsaP384;
 
 pub(crate) fn measure(check: bool) -> Result {
     let rounds = if check { 1 } else { 25 };
@@ -83,7 +85,7 @@ struct Parts {
 
 impl Parts {
     const NAMES: [&str; 5] = [
-        "generate a P-256 key",
+        "generate a key",
         "sign a certificate request",
         "TLS with the provisioning service",
         "check the issued chain",
@@ -96,11 +98,12 @@ impl Parts {
         let now = UnixTime::from_secs(i64::try_from(since.as_secs())?);
         let validity = Validity { from: now, lifetime: Duration::from_secs(86_400) };
         let mut new_key = |algorithm| PrivateKey::generate(algorithm, &mut rng).map(Arc::new);
-        // As the emulator has it: authorities for devices on P-384, everything else on P-256.
-        let (issuing, root) =
-            (new_key(KeyAlgorithm::EcdsaP384)?, new_key(KeyAlgorithm::EcdsaP384)?);
-        let mut new_key = || new_key(KeyAlgorithm::EcdsaP256);
-        let (key, server_key, server_root) = (new_key()?, new_key()?, new_key()?);
+        // As the emulator has it, authorities for devices on P-384 and its own certificate on P-256; and
+        // as devices have it unless told otherwise.
+        let mut on_p384 = || new_key(ALGORITHM);
+        let (key, issuing, root) = (on_p384()?, on_p384()?, on_p384()?);
+        let mut on_p256 = || new_key(KeyAlgorithm::EcdsaP256);
+        let (server_key, server_root) = (on_p256()?, on_p256()?);
         let root = CertificationAuthority::root("root", validity, root, &mut rng)?;
         let issuing = root.subordinate("issuing", validity, issuing, &mut rng)?;
         let leaf = issuing.certify_device(NAME, key.public_key(), validity, &mut rng)?;
@@ -134,7 +137,7 @@ impl Parts {
 
     fn measure(&mut self) -> Result<[Duration; 5]> {
         let rng = &mut self.rng;
-        let generated = timed(|| PrivateKey::generate(KeyAlgorithm::EcdsaP256, rng))?;
+        let generated = timed(|| PrivateKey::generate(ALGORITHM, rng))?;
         let requested = timed(|| CertificateRequest::new(&*self.key, NAME))?;
         let accepted = timed(|| {
             let policy = ChainPolicy {
