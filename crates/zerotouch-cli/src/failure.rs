@@ -252,6 +252,9 @@ fn failure_remedy(scope: Scope, failure: &Failure) -> Option<&'static str> {
                 "give the service's roots with --ca-file; for an emulator, the file it names at its start"
             }
             TransportFailureKind::WrongHostName => "check the host name",
+            TransportFailureKind::ProxyRefused { .. } => {
+                "check the proxy, and the credentials for it"
+            }
             TransportFailureKind::ServerCertificateDates => "check this machine's clock first",
             TransportFailureKind::ClientCertificateRefused => REFUSED_BY_HUB,
             _ => "check host, port and network, and whether a proxy stands in between",

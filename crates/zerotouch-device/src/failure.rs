@@ -68,6 +68,11 @@ impl fmt::Display for Layer {
 pub enum TransportFailureKind {
     /// No connection: name resolution, refusal, no route, a time-out.
     Unreachable,
+    /// The HTTP proxy refused to connect to the server.
+    ProxyRefused {
+        /// Its status; with 407 it wants other credentials.
+        status: u16,
+    },
     /// The server's certificate does not chain to a trusted root, or is bad otherwise.
     ServerUntrusted,
     /// The server's certificate is for another name.
@@ -215,8 +220,10 @@ impl Failure {
                 TransportFailureKind::ClientCertificateRefused => IdentityTerminal,
                 TransportFailureKind::ServerUntrusted
                 | TransportFailureKind::WrongHostName
-                | TransportFailureKind::ServerCertificateDates => Terminal,
+                | TransportFailureKind::ServerCertificateDates
+                | TransportFailureKind::ProxyRefused { status: 407 } => Terminal,
                 TransportFailureKind::Unreachable
+                | TransportFailureKind::ProxyRefused { .. }
                 | TransportFailureKind::Tls
                 | TransportFailureKind::Broken
                 | TransportFailureKind::Closed => Retryable,
@@ -272,6 +279,7 @@ impl Failure {
         match self {
             Self::Transport(failure) => match failure.kind {
                 TransportFailureKind::Unreachable
+                | TransportFailureKind::ProxyRefused { .. }
                 | TransportFailureKind::Broken
                 | TransportFailureKind::Closed => Layer::Network,
                 TransportFailureKind::ServerUntrusted
@@ -300,9 +308,14 @@ impl Failure {
         }
     }
 
-    /// The layer's own code: of CONNACK in MQTT, of the service at the provisioning service.
+    /// The layer's own code: of CONNACK in MQTT, of the service at the provisioning service, a proxy's
+    /// status.
     pub fn code(&self) -> Option<u32> {
         match self {
+            Self::Transport(TransportFailure {
+                kind: TransportFailureKind::ProxyRefused { status },
+                ..
+            }) => Some((*status).into()),
             Self::Mqtt(CloseReason::Refused(refusal)) => Some(*refusal as u32),
             _ => self.service_error()?.error_code,
         }
@@ -353,6 +366,8 @@ mod tests {
         let rows = [
             ("1 unreachable", transport(Kind::Unreachable), Retryable),
             ("1 broken", transport(Kind::Broken), Retryable),
+            ("1 proxy credentials", transport(Kind::ProxyRefused { status: 407 }), Terminal),
+            ("1 proxy refusal", transport(Kind::ProxyRefused { status: 503 }), Retryable),
             ("3 server dates", transport(Kind::ServerCertificateDates), Terminal),
             ("5 other TLS", transport(Kind::Tls), Retryable),
             ("6 untrusted", transport(Kind::ServerUntrusted), Terminal),

@@ -59,12 +59,16 @@ impl Tunnel {
                 Some(200..=299) if length == self.answer.len() => Ok(true),
                 // A TLS server waits to be spoken to.
                 Some(200..=299) => Err(unreachable("the proxy said more than it was asked")),
-                Some(407) => Err(unreachable("the proxy wants other credentials (status 407)")),
-                code => Err(unreachable(format!(
-                    "the proxy refused the connection with status {}: {:?}",
-                    code.unwrap_or_default(),
-                    response.reason.unwrap_or_default(),
-                ))),
+                code => {
+                    let status = code.unwrap_or_default();
+                    let detail = if status == 407 {
+                        "the proxy wants other credentials (status 407)".into()
+                    } else {
+                        let reason = response.reason.unwrap_or_default();
+                        format!("the proxy refused the connection with status {status}: {reason:?}")
+                    };
+                    Err(TransportFailure::new(Kind::ProxyRefused { status }, detail))
+                }
             },
         }
     }
@@ -104,9 +108,12 @@ mod tests {
             assert_eq!(tunnel.handle_bytes(&yes.as_bytes()[..length]), Ok(false));
             assert_eq!(tunnel.handle_bytes(&yes.as_bytes()[length..]), Ok(true));
         }
+        for status in [407, 503, 302] {
+            let refused = answer(&format!("HTTP/1.1 {status} No\r\n\r\n")).unwrap_err();
+            assert_eq!(refused.kind, Kind::ProxyRefused { status });
+            assert!(refused.detail.contains(&status.to_string()), "{refused}");
+        }
         let detail = |text: &str| answer(text).unwrap_err().detail;
-        assert!(detail("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").contains("407"));
-        assert!(detail("HTTP/1.1 503 Busy\r\n\r\n").contains("503"));
         assert!(detail(&format!("{yes}x")).contains("more"));
         assert!(detail("\x16\x03\x01 hello").contains("HTTP"));
         assert!(

@@ -8,7 +8,9 @@ mod network;
 use std::time::{Duration, Instant};
 
 use network::{ConnectProxy, Manners, SharedStore, WebSocketBridge, closed_port, emulator};
-use zerotouch_device::{Attestation, Backoff, Config, Event, Failure, Scope, TransportFailureKind};
+use zerotouch_device::{
+    Attestation, Backoff, Config, Event, Failure, FailureClass, Scope, TransportFailureKind as Kind,
+};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
 use zerotouch_hub::Telemetry;
@@ -148,14 +150,17 @@ async fn a_late_dial_replaces_nothing() {
 async fn a_proxy_that_fails_is_told_from_others() {
     let emulator = emulator(4);
     let roots = Roots::Pem(emulator.ca_pem().into());
-    for (manners, words) in [(Manners::Wants407, "407"), (Manners::Garbage, "HTTP")] {
+    for (manners, words, kind, class) in [
+        (Manners::Refuses(407), "407", Kind::ProxyRefused { status: 407 }, FailureClass::Terminal),
+        (Manners::Refuses(503), "503", Kind::ProxyRefused { status: 503 }, FailureClass::Retryable),
+        (Manners::Garbage, "HTTP", Kind::Unreachable, FailureClass::Retryable),
+    ] {
         let proxy = ConnectProxy::start(manners);
         let config = config(&emulator, emulator.port());
-        let Failure::Transport(failure) = failure(config, roots.clone(), through(proxy.port)).await
-        else {
-            panic!("of another layer");
-        };
-        assert_eq!(failure.kind, TransportFailureKind::Unreachable);
+        let failure = failure(config, roots.clone(), through(proxy.port)).await;
+        assert_eq!(failure.class(), class);
+        let Failure::Transport(failure) = failure else { panic!("of another layer") };
+        assert_eq!(failure.kind, kind);
         assert!(failure.detail.contains(words) && !failure.detail.contains("hunter2"), "{failure}");
     }
     let silent = ConnectProxy::start(Manners::Silent);

@@ -56,6 +56,25 @@ fn row_02_bytes_that_are_no_mqtt_are_a_bad_network() {
     }
 }
 
+// A proxy that wants another password is waited for slowly; one that is busy, as any network.
+#[test]
+fn row_01_a_proxy_that_refuses_is_no_bad_network() {
+    for (status, class, most) in
+        [(407, FailureClass::Terminal, 300), (503, FailureClass::Retryable, 1)]
+    {
+        let mut bench = returning();
+        bench.dial_fails = Box::new(move |_| Some(Kind::ProxyRefused { status }));
+        bench.start();
+        let (_, credential, found, failure, retry_in) = last_failure(&bench);
+        assert_eq!((credential, found), (Credential::Active, class), "{status}");
+        assert_eq!((failure.layer(), failure.code()), (Layer::Network, Some(status.into())));
+        assert!(retry_in.unwrap() <= Duration::from_secs(most));
+        bench.dial_fails = Box::new(|_| None);
+        connects(&mut bench);
+        assert_eq!((dps_dials(&bench), bench.generation()), (0, 1));
+    }
+}
+
 // What a person or a clock has to mend is waited for, slowly, without a change of credential.
 #[test]
 fn row_03_05_06_tls_that_does_not_stand_is_no_matter_of_identity() {

@@ -52,7 +52,7 @@ pub(crate) fn closed_port() -> u16 {
 #[derive(Clone, Copy)]
 pub(crate) enum Manners {
     Good,
-    Wants407,
+    Refuses(u16),
     Garbage,
     Silent,
     /// Lets the first that asks wait for so long, and is good to all others.
@@ -84,10 +84,9 @@ impl ConnectProxy {
             match manners {
                 Manners::LateAtFirst(delay) if is_first => thread::sleep(delay),
                 Manners::Good | Manners::LateAtFirst(_) => {}
-                Manners::Wants407 => {
-                    let answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\
-                                   Proxy-Authenticate: Basic realm=\"x\"\r\n\r\n";
-                    return client.write_all(answer);
+                Manners::Refuses(status) => {
+                    let answer = format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n");
+                    return client.write_all(answer.as_bytes());
                 }
                 Manners::Garbage => return client.write_all(b"220 mail.example ESMTP\r\n\r\n"),
                 Manners::Silent => return client.read_exact(&mut [0]),
