@@ -10,6 +10,7 @@
 //! | [`Store`] | where it rests, and what that place promises |
 //! | [`MemoryStore`] | memory: for tests and simulations |
 //! | [`FileStore`] | files that survive any crash (feature `file`, Unix) |
+//! | [`RecordQueue`], [`FileQueue`] | records that wait, and the same promise for them |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -22,13 +23,17 @@ pub mod file;
 mod key;
 mod memory;
 mod model;
+mod queue;
 mod store;
 #[cfg(test)]
 mod testing;
 
 #[cfg(all(feature = "file", unix))]
+pub use crate::file::queue::FileQueue;
+#[cfg(all(feature = "file", unix))]
 pub use crate::file::{FileError, FileStore, FileStoreOptions};
 pub use crate::key::{Key, KeyReference, KeyReferenceError, MAX_KEY_URI_LEN};
 pub use crate::memory::MemoryStore;
 pub use crate::model::{Change, DEFAULT_RETAINED, Generation, Identity, ModelError, Pending};
+pub use crate::queue::{RecordQueue, Waiting};
 pub use crate::store::{Store, StoreError};

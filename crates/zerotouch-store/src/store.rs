@@ -19,7 +19,7 @@ pub trait Store {
     fn apply(&mut self, change: &Change) -> Result<(), StoreError>;
 }
 
-/// Why an identity was not read or not changed.
+/// Why an identity or a queue was not read or not changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -31,6 +31,6 @@ pub enum StoreError {
     #[error(transparent)]
     File(#[from] crate::file::FileError),
     /// A store this crate does not know failed.
-    #[error("the identity store failed")]
+    #[error("the store failed")]
     Other(#[source] Box<dyn Error + Send + Sync>),
 }

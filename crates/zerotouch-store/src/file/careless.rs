@@ -1,6 +1,7 @@
 //! A directory that is handled carelessly, in one way at a time: what tests the tests. Each slip is
-//! a mistake that one could make in the vault, made beneath it.
+//! a mistake that one could make in the vault or the queue, made beneath it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::string::String;
 use std::vec::Vec;
@@ -23,6 +24,10 @@ pub(crate) enum Slip {
     RenameFirst,
     /// A file that failed to sync is synced again.
     SyncAgain,
+    /// A file is synced once, as if what is appended later came along.
+    SyncOnce,
+    /// A file that failed to sync counts as synced.
+    SyncRegardless,
     /// What is written is not read back.
     NoReadBack,
 }
@@ -33,12 +38,13 @@ pub(crate) struct Careless {
     directory: Simulated,
     slip: Option<Slip>,
     unsynced: Option<usize>,
+    synced: BTreeSet<usize>,
     written: Option<(String, Vec<u8>)>,
 }
 
 impl Careless {
     pub(crate) const fn new(directory: Simulated, slip: Option<Slip>) -> Self {
-        Self { directory, slip, unsynced: None, written: None }
+        Self { directory, slip, unsynced: None, synced: BTreeSet::new(), written: None }
     }
 }
 
@@ -71,7 +77,15 @@ impl Directory for Careless {
             Some(Slip::SyncAgain) => {
                 self.directory.sync(file).or_else(|_| self.directory.sync(file))
             }
-            _ => self.directory.sync(file),
+            Some(Slip::SyncOnce) if self.synced.contains(file) => Ok(()),
+            Some(Slip::SyncRegardless) => {
+                self.directory.sync(file).ok();
+                Ok(())
+            }
+            _ => {
+                self.synced.insert(*file);
+                self.directory.sync(file)
+            }
         }
     }
 

@@ -35,7 +35,7 @@ pub enum FileError {
     },
     /// Another process has the store open.
     #[error(
-        "{path} is in use by {}; one process at a time may change an identity",
+        "{path} is in use by {}; one process at a time may change an identity or a queue",
         Holder(*.holder)
     )]
     Locked {

@@ -51,6 +51,7 @@ mod error;
 mod names;
 mod options;
 mod os;
+pub mod queue;
 mod record;
 mod survey;
 mod vault;

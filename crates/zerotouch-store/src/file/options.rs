@@ -7,6 +7,7 @@ use std::vec::Vec;
 use super::FileStore;
 use super::directory::Directory;
 use super::error::{Condition, Damage, FileError};
+use super::names::LOCK;
 use super::os::{Checks, OsDirectory};
 use super::survey::{Survey, survey};
 use super::vault::{Terms, Vault};
@@ -64,7 +65,7 @@ impl FileStoreOptions {
     /// As [`FileStore::open`], with these options.
     pub fn open(&self, state_dir: &Path, registration_id: &str) -> Result<FileStore, StoreError> {
         let directory = OsDirectory::make(state_dir, registration_id, self.checks)?;
-        let lock = directory.lock()?;
+        let lock = directory.lock(LOCK)?;
         let path = directory.path().to_path_buf();
         let terms = Terms { retained: self.retained, reserve: RESERVE_LEN };
         let mut vault = Vault::open(directory, registration_id, terms)?;

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::directory::Directory;
 use super::error::{FileError, Operation};
-use super::names::{LOCK, Names, TEMPORARY_PREFIX, is_directory_name};
+use super::names::{Names, TEMPORARY_PREFIX, is_directory_name};
 
 /// The largest file that is read, in bytes; a bundle of the longest chain has about a tenth.
 const MAX_FILE_LEN: u64 = 1024 * 1024;
@@ -123,15 +123,15 @@ impl OsDirectory {
         &self.path
     }
 
-    /// Takes the lock and writes this process's number into it.
-    pub(crate) fn lock(&self) -> Result<Lock, FileError> {
-        let path = self.path.join(LOCK);
+    /// Takes the lock `name` and writes this process's number into it.
+    pub(crate) fn lock(&self, name: &str) -> Result<Lock, FileError> {
+        let path = self.path.join(name);
         let error =
             |source| FileError::Io { operation: Operation::Lock, path: path.clone(), source };
         let not_writable = |source| FileError::NotWritable { path: self.path.clone(), source };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let descriptor =
-            self.open_at(LOCK, flags, Operation::Lock).map_err(|error| match error {
+            self.open_at(name, flags, Operation::Lock).map_err(|error| match error {
                 FileError::Io { source, .. } => not_writable(source),
                 other => other,
             })?;

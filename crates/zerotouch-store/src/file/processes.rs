@@ -15,12 +15,15 @@ use std::process::{Child, Command, Stdio};
 use std::string::{String, ToString};
 use std::thread;
 use std::time::Duration;
+use std::vec;
 use std::vec::Vec;
 
 use tempfile::TempDir;
 
+use super::queue::FileQueue;
 use super::{Condition, FileError, FileStore};
 use crate::model::{Change, Identity};
+use crate::queue::RecordQueue;
 use crate::store::{Store, StoreError};
 use crate::testing::{begin, key, stage};
 
@@ -364,4 +367,75 @@ fn may_not() {
 
 fn state() -> PathBuf {
     env::var_os(STATE).unwrap().into()
+}
+
+// A queue whose process is killed at any instant, again and again: whatever it reported as taken and not
+// as finished is there, in order, and only what was being finished may come again.
+#[test]
+fn a_killed_process_leaves_what_its_queue_has_taken() {
+    let state = TempDir::new().unwrap();
+    let kills = if is_ci() { 200 } else { 20 };
+    let mut reported = 0;
+    for kill in 0..kills {
+        let mut child = spawn("queues_until_killed", state.path());
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.find_map(|line| reported_step(&line.unwrap()));
+        thread::sleep(Duration::from_micros(kill * 7_919 % 12_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let last = lines.map_while(Result::ok).filter_map(|line| reported_step(&line)).last();
+        reported = last.or(first).expect("it reported nothing");
+
+        let waiting = FileQueue::open(state.path(), ID).unwrap().load().unwrap();
+        let bodies: Vec<u64> = waiting
+            .records
+            .iter()
+            .map(|(_, body)| u64::from_be_bytes(body[..8].try_into().unwrap()))
+            .collect();
+        let (first, last) = (bodies[0], *bodies.last().unwrap());
+        assert_eq!(bodies, (first..=last).collect::<Vec<_>>(), "kill {kill}");
+        assert_eq!(waiting.lost, 0);
+        // One batch may have been taken and not reported.
+        assert!((reported..=reported + 4).contains(&last), "kill {kill}: {reported} and {last}");
+        assert!(last - first < 64 + 8, "kill {kill}: {first} has been finished");
+    }
+    assert!(reported > kills, "only {reported} messages in {kills} lives");
+}
+
+#[test]
+#[ignore = "run by a_killed_process_leaves_what_its_queue_has_taken"]
+fn queues_until_killed() {
+    let mut queue = FileQueue::open(&state(), ID).unwrap();
+    let mut waiting: Vec<(u64, u64)> = Vec::new();
+    for (number, body) in queue.load().unwrap().records {
+        waiting.push((number, u64::from_be_bytes(body[..8].try_into().unwrap())));
+    }
+    let mut next = waiting.last().map_or(1, |(_, last)| last + 1);
+    let mut out = std::io::stdout();
+    loop {
+        let batch = [next, next + 1, next + 2, next + 3];
+        // Long enough that files are filled, moved and removed.
+        let records = batch.map(|n| [&n.to_be_bytes()[..], &vec![b'x'; 20_000]].concat());
+        let numbers = queue.append(&records).unwrap();
+        waiting.extend(numbers.zip(batch));
+        next += 4;
+        writeln!(out, "step {}", next - 1).unwrap();
+        if waiting.len() > 64 {
+            let finished: Vec<u64> =
+                waiting.drain(..waiting.len() - 64).map(|(number, _)| number).collect();
+            queue.finish(&finished).unwrap();
+        }
+    }
+}
+
+// One process at a time, beside the store of an identity in the same directory.
+#[test]
+fn a_queue_has_one_process() {
+    let state = TempDir::new().unwrap();
+    let _store = FileStore::open(state.path(), ID).unwrap();
+    let queue = FileQueue::open(state.path(), ID).unwrap();
+    let refused = FileQueue::open(state.path(), ID).unwrap_err();
+    assert!(matches!(refused, StoreError::File(FileError::Locked { .. })), "{refused}");
+    drop(queue);
+    FileQueue::open(state.path(), ID).unwrap();
 }

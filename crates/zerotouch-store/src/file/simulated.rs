@@ -2,7 +2,7 @@
 //!
 //! It keeps apart what the running system shows and what the disk holds, and enumerates what the
 //! disk may hold after a loss of power: of the un-synced changes of names any subset, and of each
-//! file with un-synced data the old content, a torn one, or the new.
+//! file with un-synced data the old content, the new, or the new torn: cut, or without its beginning.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -244,12 +244,17 @@ impl Disk {
 impl Content {
     /// What may be found after a loss of power.
     fn versions(&self) -> BTreeSet<Vec<u8>> {
-        let torn = self.shown[..self.shown.len() / 2].to_vec();
         if self.shown == self.durable {
-            BTreeSet::from([self.durable.clone()])
-        } else {
-            BTreeSet::from([self.durable.clone(), torn, self.shown.clone()])
+            return BTreeSet::from([self.durable.clone()]);
         }
+        let written = self.shown.strip_prefix(&*self.durable).unwrap_or(&self.shown);
+        let synced = self.shown.len() - written.len();
+        let half = synced + written.len() / 2;
+        let torn = self.shown[..half].to_vec();
+        // The later page came to the disk, the one before it did not.
+        let mut swapped = self.shown.clone();
+        swapped[synced..half].fill(0);
+        BTreeSet::from([self.durable.clone(), torn, swapped, self.shown.clone()])
     }
 }
 
