@@ -25,6 +25,7 @@ mod steer;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::time::Duration;
 use core::{fmt, mem};
 
 use rand_core::CryptoRng;
@@ -226,6 +227,15 @@ impl<R: CryptoRng> Device<R> {
         telemetry: Telemetry,
         now: Now,
     ) -> Result<TelemetryHandle, SendError> {
+        self.check_telemetry(&telemetry)?;
+        let handle = self.lasting.queue.push(telemetry, now.monotonic)?;
+        self.settle(now);
+        Ok(handle)
+    }
+
+    /// Whether [`Device::send_telemetry`] would take this message now: for a driver that writes it down
+    /// before.
+    pub fn check_telemetry(&self, telemetry: &Telemetry) -> Result<(), SendError> {
         if self.is_ending() {
             return Err(SendError::Stopped);
         }
@@ -238,9 +248,18 @@ impl<R: CryptoRng> Device<R> {
         if length > MAX_TOPIC_LEN {
             return Err(SendError::PropertiesTooLarge { length });
         }
-        let handle = self.lasting.queue.push(telemetry, now.monotonic)?;
-        self.settle(now);
-        Ok(handle)
+        self.lasting.queue.check(telemetry)
+    }
+
+    /// Takes back a message that was taken in an earlier life, `age` ago: behind those before it, and
+    /// whatever the bounds of the queue are now. To be called before [`Device::start`].
+    pub fn restore_telemetry(
+        &mut self,
+        telemetry: Telemetry,
+        age: Duration,
+        now: Now,
+    ) -> TelemetryHandle {
+        self.lasting.queue.restore(telemetry, age, now.monotonic)
     }
 
     /// How much telemetry is not acknowledged yet.

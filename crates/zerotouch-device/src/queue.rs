@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | none | `push`, there is room | waiting |
 //! | | `push`, no room | by policy: refused, dropped, or waiting in an older one's place |
+//! | | `restore`, from an earlier life | waiting |
 //! | waiting | a connection has room | in flight |
 //! | | its time to live is over | dropped |
 //! | in flight | acknowledged | none |
@@ -133,20 +134,38 @@ impl Queue {
         if self.policy.when_full == WhenFull::DropOldest && size <= self.policy.max_bytes {
             while !self.has_room(size) && self.drop_oldest() {}
         }
-        let has_room = self.has_room(size);
-        if !has_room && self.policy.when_full == WhenFull::Reject {
-            return Err(SendError::QueueFull);
+        self.check(&telemetry)?;
+        if self.has_room(size) {
+            return Ok(self.restore(telemetry, Duration::ZERO, now));
         }
         self.last += 1;
         let handle = TelemetryHandle(self.last);
-        if has_room {
-            let expires = self.policy.time_to_live.map(|time| now + time);
-            self.bytes += size;
-            self.messages.push_back(Message { handle, telemetry, expires, sent: None });
-        } else {
-            self.tell(handle, DropReason::QueueFull);
-        }
+        self.tell(handle, DropReason::QueueFull);
         Ok(handle)
+    }
+
+    /// Whether a message would be refused for want of room.
+    pub(crate) fn check(&self, telemetry: &Telemetry) -> Result<(), SendError> {
+        let rejects = self.policy.when_full == WhenFull::Reject;
+        if rejects && !self.has_room(telemetry.payload.len()) {
+            return Err(SendError::QueueFull);
+        }
+        Ok(())
+    }
+
+    /// Takes a message that was taken before, whatever room there is.
+    pub(crate) fn restore(
+        &mut self,
+        telemetry: Telemetry,
+        age: Duration,
+        now: Instant,
+    ) -> TelemetryHandle {
+        self.last += 1;
+        let handle = TelemetryHandle(self.last);
+        let expires = self.policy.time_to_live.map(|time| now + time.saturating_sub(age));
+        self.bytes += telemetry.payload.len();
+        self.messages.push_back(Message { handle, telemetry, expires, sent: None });
+        handle
     }
 
     fn has_room(&self, size: usize) -> bool {
@@ -190,8 +209,10 @@ impl Queue {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        // All live equally long, so the first that waits is the first whose time is over.
-        self.messages.iter().find(|message| message.sent.is_none())?.expires
+        self.policy.time_to_live?;
+        // Of those from an earlier life the age may be unknown, so the first is not always the next.
+        let waiting = self.messages.iter().filter(|message| message.sent.is_none());
+        waiting.filter_map(|message| message.expires).min()
     }
 
     /// Hands messages that wait to `send`, in order, until it has no room.

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use zerotouch_wire::percent_encode_to;
+use zerotouch_wire::{PropertyBag, percent_decode, percent_encode_to};
 
 use crate::wire::telemetry_prefix;
 
@@ -77,15 +77,42 @@ impl Telemetry {
     /// too, as the vendor's clients do; the device id is not.
     pub fn topic(&self, device_id: &str) -> String {
         let mut topic = telemetry_prefix(device_id);
+        self.write_properties(&mut topic);
+        topic
+    }
+
+    /// The message as bytes, for whoever keeps it: its properties as in the topic, a line feed, and the
+    /// payload.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut properties = String::new();
+        self.write_properties(&mut properties);
+        let mut bytes = properties.into_bytes();
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&self.payload);
+        bytes
+    }
+
+    /// The message of [`Telemetry::to_bytes`]; `None` if it is none.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let bag = core::str::from_utf8(&bytes[..end]).ok()?;
+        let mut telemetry = Self::new(&bytes[end + 1..]);
+        for (name, value) in PropertyBag::new(bag).iter() {
+            let [name, value] = [name, value?].map(percent_decode);
+            telemetry.properties.push((name.ok()?, value.ok()?));
+        }
+        Some(telemetry)
+    }
+
+    fn write_properties(&self, topic: &mut String) {
         for (index, (name, value)) in self.properties.iter().enumerate() {
             if index > 0 {
                 topic.push('&');
             }
-            percent_encode_to(&mut topic, name);
+            percent_encode_to(topic, name);
             topic.push('=');
-            percent_encode_to(&mut topic, value);
+            percent_encode_to(topic, value);
         }
-        topic
     }
 }
 
@@ -101,6 +128,19 @@ mod tests {
             telemetry.topic("d"),
             "devices/d/messages/events/a%2Fb%26c=%23%3D%2B%C3%BC%2F&%24.mid=1%26%24.to%3D%2Fevil"
         );
+    }
+
+    // What is kept comes back as it was, whatever was in it.
+    #[test]
+    fn bytes_and_back() {
+        let rich =
+            Telemetry::new("\n{}\n").message_id("1").property("a&b=\n?", "").property("ü", "=&%0A");
+        for telemetry in [Telemetry::new(""), Telemetry::new("x"), rich] {
+            assert_eq!(Telemetry::from_bytes(&telemetry.to_bytes()), Some(telemetry));
+        }
+        for nonsense in [&b""[..], b"no line", b"a=%zz\n", b"a\n", b"\xff=\n"] {
+            assert_eq!(Telemetry::from_bytes(nonsense), None);
+        }
     }
 
     // The names as the vendor's clients write them.

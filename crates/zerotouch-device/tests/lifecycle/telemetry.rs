@@ -148,6 +148,32 @@ fn telemetry_lives_no_longer_than_it_may() {
     assert_eq!(bench.device.queue().dropped + arrived(&mut bench).len() as u64, 2);
 }
 
+// What waited in an earlier life comes before what is new, needs no room, and is no younger for it.
+#[test]
+fn telemetry_of_an_earlier_life_keeps_its_place_and_its_age() {
+    let policy = QueuePolicy { max_messages: 1, ..QueuePolicy::default() };
+    let time_to_live = Some(Duration::from_secs(60));
+    let mut bench = Bench::with(fixture(), Identity::default(), |config| {
+        config.queue = QueuePolicy { time_to_live, ..policy };
+    });
+    let restored = [0, 50, 70].map(|age| {
+        let telemetry = Telemetry::new(age.to_string());
+        bench.device.restore_telemetry(telemetry, Duration::from_secs(age), bench.now)
+    });
+    let refused = bench.device.check_telemetry(&Telemetry::new("x"));
+    assert_eq!(refused, Err(SendError::QueueFull));
+    assert_eq!(send(&mut bench, "x"), refused.map(|()| restored[0]));
+    bench.dial_fails = Box::new(|_| Some(zerotouch_device::TransportFailureKind::Unreachable));
+    bench.start();
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(dropped(&bench), [(restored[2], DropReason::Expired)]);
+    bench.wait(Duration::from_secs(9));
+    assert_eq!(dropped(&bench).last(), Some(&(restored[1], DropReason::Expired)));
+    bench.dial_fails = Box::new(|_| None);
+    connect(&mut bench);
+    assert_eq!(arrived(&mut bench), ["0"]);
+}
+
 // What the hub refuses does not reach it.
 #[test]
 fn what_the_hub_would_refuse_is_refused_here() {
