@@ -2,7 +2,7 @@
 //! driver's thread.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -62,18 +62,16 @@ fn connect(mut ways: Ways) -> Result<(TcpStream, Box<Channel>), TransportFailure
 
 /// Resolves the name anew, tries every address in turn, and shakes hands with whoever accepts.
 fn go(way: &mut Way) -> Result<TcpStream, TransportFailure> {
-    let failed = |error: io::Error| transport_failure(&error);
     let deadline = way.timeout.map(|timeout| Instant::now() + timeout);
-    let addresses = (way.host.as_str(), way.port).to_socket_addrs().map_err(failed)?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
+    let mut last = io::ErrorKind::NotFound.into();
+    for address in way.resolve()()? {
         let limit = left(deadline, ADDRESS_TIMEOUT).ok_or_else(|| way.timed_out())?;
         match TcpStream::connect_timeout(&address, limit) {
             Ok(tcp) => return shake_hands(tcp, way, deadline),
             Err(error) => last = error,
         }
     }
-    Err(failed(last))
+    Err(transport_failure(&last))
 }
 
 /// What is left until the deadline, at most `limit`; `None` if that is nothing.

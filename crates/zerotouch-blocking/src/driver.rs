@@ -37,14 +37,14 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(
-        device: Device<DeviceRng>,
+        (device, waiters): (Device<DeviceRng>, Waiters),
         store: Box<dyn Store + Send>,
         dialler: Dialler,
         (inputs, inbox): (SyncSender<Input>, Receiver<Input>),
         (events, states): (SyncSender<Event>, Arc<States>),
-        waiters: Waiters,
+        clock: Clock,
     ) -> Self {
-        let (clock, connection) = (Clock::new(), None);
+        let connection = None;
         Self { device, store, dialler, clock, connection, inputs, inbox, events, states, waiters }
     }
 
@@ -52,6 +52,11 @@ impl Driver {
         self.device.start(self.clock.now());
         loop {
             self.act();
+            if let Some(write) = self.waiters.poll_write() {
+                let written = write.run();
+                self.waiters.written(&mut self.device, Some(written), self.clock.now());
+                continue;
+            }
             self.waiters.measure(&self.device, self.clock.now());
             if self.device.state() == State::Stopped {
                 return;
@@ -61,7 +66,16 @@ impl Driver {
                 None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match input {
-                Ok(input) => self.take(input),
+                Ok(input) => {
+                    let mut next = Some(input);
+                    while let Some(input) = next.take() {
+                        // Messages that come together wait for the disk together.
+                        if matches!(input, Input::Command(_)) {
+                            next = self.inbox.try_recv().ok();
+                        }
+                        self.take(input);
+                    }
+                }
                 // The queue cannot close: this driver holds a sender of it.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     self.device.handle_timeout(self.clock.now());

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 use zerotouch_device::{CertificateSummary, Config, Event, State};
-use zerotouch_driver::{Command, Dialler, Done, Waiters, device_rng};
+use zerotouch_driver::{Clock, Command, Dialler, Done, prepare};
 use zerotouch_hub::{MethodCall, Properties, Telemetry};
-use zerotouch_store::Store;
+use zerotouch_store::{RecordQueue, Store};
 use zerotouch_tls::Roots;
 
 pub use zerotouch_driver::{
-    ConnectError, Network, Proxy, ProxyError, RenewError, ReportError, RespondError, SendError,
-    StartError, Transport,
+    ConnectError, Network, Proxy, ProxyError, RenewError, ReportError, Resolver, RespondError,
+    SendError, StartError, Transport,
 };
 
 use driver::{Driver, Input};
@@ -39,6 +39,7 @@ pub struct Builder {
     roots: Roots,
     resumption: bool,
     network: Network,
+    queue: Option<Box<dyn RecordQueue + Send>>,
 }
 
 impl Builder {
@@ -60,6 +61,15 @@ impl Builder {
     #[must_use]
     pub fn network(mut self, network: Network) -> Self {
         self.network = network;
+        self
+    }
+
+    /// Keeps telemetry in this queue until it is acknowledged, as a
+    /// [`FileQueue`](https://docs.rs/zerotouch-store) does on disk; default in memory alone. What waits
+    /// in it is sent first. The bounds are those of `Config::queue`.
+    #[must_use]
+    pub fn queue(mut self, queue: impl RecordQueue + Send + 'static) -> Self {
+        self.queue = Some(Box::new(queue));
         self
     }
 
@@ -96,15 +106,14 @@ impl Builder {
         connected: Option<Done<Result<(), ConnectError>>>,
     ) -> Result<(Device, Receiver<Event>), StartError> {
         let dialler = Dialler::new(&self.roots, self.network)?.tls_resumption(self.resumption);
-        let rng = device_rng()?;
-        let waiters = Waiters::new(&self.config, connected);
-        let engine = zerotouch_device::Device::new(self.config, store.load()?, rng);
+        let clock = Clock::new();
+        let prepared = prepare(self.config, &mut store, self.queue, clock, connected)?;
         let (inputs, inbox) = mpsc::sync_channel(INPUTS);
         let (events, receiver) = mpsc::sync_channel(EVENTS);
         let states = Arc::new(States::default());
         let application = (events, Arc::clone(&states));
         let queue = (inputs.clone(), inbox);
-        let driver = Driver::new(engine, Box::new(store), dialler, queue, application, waiters);
+        let driver = Driver::new(prepared, Box::new(store), dialler, queue, application, clock);
         let thread = thread::Builder::new().name("zerotouch".into());
         thread.spawn(move || driver.run()).map_err(StartError::Thread)?;
         Ok((Device { inputs, states }, receiver))
@@ -123,7 +132,7 @@ impl Device {
     /// Begins to describe a device.
     pub fn builder(config: Config) -> Builder {
         let (roots, network) = (Roots::Platform, Network::default());
-        Builder { config, roots, resumption: true, network }
+        Builder { config, roots, resumption: true, network, queue: None }
     }
 
     /// Where the device is in its life.
@@ -146,6 +155,14 @@ impl Device {
     /// takes.
     pub fn send_telemetry(&self, telemetry: Telemetry) -> Result<(), SendError> {
         let command = |done| Command::SendTelemetry(telemetry, done);
+        self.ask(command).unwrap_or(Err(SendError::Stopped))
+    }
+
+    /// Hands telemetry over and waits until it is taken: with [`Builder::queue`] until it is on disk and
+    /// will be sent even after a restart, otherwise until the device has it in memory. What becomes of it
+    /// is an event.
+    pub fn enqueue_telemetry(&self, telemetry: Telemetry) -> Result<(), SendError> {
+        let command = |done| Command::EnqueueTelemetry(telemetry, done);
         self.ask(command).unwrap_or(Err(SendError::Stopped))
     }
 

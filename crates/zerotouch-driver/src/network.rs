@@ -8,6 +8,8 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 use zerotouch_wire::percent_decode;
 
+use crate::Resolver;
+
 /// HTTPS, and MQTT over WebSocket inside of it.
 const HTTPS_PORT: u16 = 443;
 
@@ -129,6 +131,8 @@ pub struct Network {
     /// everything below it, with or without a dot before it, `*` for all. Address ranges are not
     /// understood.
     pub no_proxy: Vec<String>,
+    /// How addresses are found, a proxy's and a server's.
+    pub resolver: Resolver,
 }
 
 impl Network {

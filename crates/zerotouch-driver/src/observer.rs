@@ -47,6 +47,14 @@ impl Observer {
         self.puback.record(after);
     }
 
+    /// So many messages that waited on disk could not be read.
+    pub(crate) fn lost(&self, messages: u64) {
+        if messages > 0 {
+            self.dropped.increment(messages);
+            self.span.in_scope(|| warn!(messages, "store: telemetry that waited on disk is lost"));
+        }
+    }
+
     /// What is measured rather than happens.
     pub(crate) fn measure(&self, device: &Device<DeviceRng>, now: Now) {
         let queue = device.queue();

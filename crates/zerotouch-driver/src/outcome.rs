@@ -1,8 +1,11 @@
 //! What may come of a command.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 use zerotouch_device::{DropReason, Failure, RenewalFailure};
 use zerotouch_hub::TwinError;
+use zerotouch_store::StoreError;
 
 use crate::StartError;
 
@@ -22,13 +25,16 @@ pub enum ConnectError {
     Stopped,
 }
 
-/// Why telemetry was not acknowledged.
+/// Why telemetry was not acknowledged, or not taken.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// It was not taken; nothing has been sent.
     #[error(transparent)]
     Rejected(#[from] zerotouch_device::SendError),
+    /// It could not be kept on disk, so it was not taken; nothing has been sent.
+    #[error("the message was not taken: {0}")]
+    NotStored(Arc<StoreError>),
     /// It will not be sent again; if it was sent at all, it may have arrived or not.
     #[error("the message was dropped: {0}")]
     Dropped(DropReason),

@@ -5,8 +5,11 @@ use std::io;
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng;
 use thiserror::Error;
-use zerotouch_store::StoreError;
+use zerotouch_device::{Config, Device};
+use zerotouch_store::{RecordQueue, Store, StoreError};
 use zerotouch_tls::TlsConfigError;
+
+use crate::{Clock, ConnectError, Done, Waiters};
 
 /// Why a device was not started.
 #[derive(Debug, Error)]
@@ -18,7 +21,7 @@ pub enum StartError {
     /// There are no roots to trust, or no TLS provider.
     #[error(transparent)]
     Tls(#[from] TlsConfigError),
-    /// The stored identity cannot be read.
+    /// The stored identity, or the queue on disk, cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The operating system gave no thread.
@@ -35,4 +38,22 @@ pub fn device_rng() -> Result<DeviceRng, StartError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(StartError::Randomness)?;
     Ok(DeviceRng::from_seed(seed))
+}
+
+/// A device with the identity in `store`, the telemetry that waits in `queue`, and a generator of its own.
+/// `connected` is told as [`Waiters::new`] says.
+pub fn prepare(
+    config: Config,
+    store: &mut dyn Store,
+    queue: Option<Box<dyn RecordQueue + Send>>,
+    clock: Clock,
+    connected: Option<Done<Result<(), ConnectError>>>,
+) -> Result<(Device<DeviceRng>, Waiters), StartError> {
+    let rng = device_rng()?;
+    let mut waiters = Waiters::new(&config, connected);
+    let mut device = Device::new(config, store.load()?, rng);
+    if let Some(queue) = queue {
+        waiters.attach(queue, &mut device, clock.now())?;
+    }
+    Ok((device, waiters))
 }

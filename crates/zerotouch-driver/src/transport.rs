@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use zerotouch_device::{Dial, TransportFailure, TransportFailureKind as Kind};
 use zerotouch_tls::{Roots, TlsClient, TlsFailure, classify_io};
 
 use crate::channel::{Channel, Server};
-use crate::{Network, Proxy, StartError, Transport};
+use crate::{Network, Proxy, Resolver, StartError, Transport};
 
 /// How long one address may take to accept a connection, before the next is tried.
 pub const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,6 +98,7 @@ pub struct Way {
     pub timeout: Option<Duration>,
     /// What goes through the socket.
     pub channel: Box<Channel>,
+    resolver: Resolver,
     web_socket: bool,
 }
 
@@ -116,6 +118,7 @@ impl Ways {
                     port,
                     timeout,
                     channel: Box::new(channel),
+                    resolver: self.dialler.network.resolver.clone(),
                     web_socket,
                 })
             }
@@ -151,6 +154,15 @@ impl Ways {
 }
 
 impl Way {
+    /// Finds the addresses that are to be tried in turn, at least one. What this returns may wait for
+    /// the network, and is called where that does no harm.
+    pub fn resolve(
+        &self,
+    ) -> impl FnOnce() -> Result<Vec<SocketAddr>, TransportFailure> + Send + use<> {
+        let (resolver, host, port) = (self.resolver.clone(), self.host.clone(), self.port);
+        move || resolver.resolve(&host, port).map_err(|error| transport_failure(&error))
+    }
+
     /// What to say where [`Way::timeout`] was over.
     pub fn timed_out(&self) -> TransportFailure {
         let detail = format!("no connection by way of {}:{} in time", self.host, self.port);

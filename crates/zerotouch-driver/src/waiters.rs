@@ -5,12 +5,15 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 use zerotouch_device::{
-    CertificateSummary, Config, Credential, Device, Event, Failure, FailureClass, TelemetryHandle,
+    CertificateSummary, Config, Credential, Device, DropReason, Event, Failure, FailureClass,
+    TelemetryHandle,
 };
 use zerotouch_hub::{MethodCall, Properties, ReportHandle, Telemetry, TwinEvent};
+use zerotouch_store::{RecordQueue, StoreError};
 use zerotouch_time::{Instant, Now};
 
 use crate::observer::Observer;
+use crate::outbox::{Outbox, Write, Written};
 use crate::{ConnectError, DeviceRng, RenewError, ReportError, RespondError, SendError};
 
 /// Is told what came of a command. One that is dropped untold belonged to a device that has stopped.
@@ -20,6 +23,8 @@ pub type Done<T> = Box<dyn FnOnce(T) + Send>;
 pub enum Command {
     /// Told when the message is acknowledged or dropped.
     SendTelemetry(Telemetry, Done<Result<(), SendError>>),
+    /// Told when the message is taken: where there is a queue on disk, when it is on disk.
+    EnqueueTelemetry(Telemetry, Done<Result<(), SendError>>),
     /// Told when the hub has taken the report, with the version after it if the hub said so.
     ReportProperties(Map<String, Value>, Done<Result<Option<u64>, ReportError>>),
     /// Told when the answer is on its way.
@@ -48,6 +53,7 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SendTelemetry(..) => "SendTelemetry",
+            Self::EnqueueTelemetry(..) => "EnqueueTelemetry",
             Self::ReportProperties(..) => "ReportProperties",
             Self::Respond { .. } => "Respond",
             Self::DesiredProperties(_) => "DesiredProperties",
@@ -61,6 +67,7 @@ impl fmt::Debug for Command {
 /// device ends, everybody is told. What happens is also told to `tracing` and `metrics`.
 pub struct Waiters {
     observer: Observer,
+    outbox: Option<Outbox>,
     connected: Option<Done<Result<(), ConnectError>>>,
     /// And when it was given to the device.
     telemetry: BTreeMap<TelemetryHandle, (Instant, Done<Result<(), SendError>>)>,
@@ -77,6 +84,7 @@ impl Waiters {
     pub fn new(config: &Config, connected: Option<Done<Result<(), ConnectError>>>) -> Self {
         Self {
             observer: Observer::new(config.registration.registration_id.as_str()),
+            outbox: None,
             connected,
             telemetry: BTreeMap::new(),
             reports: BTreeMap::new(),
@@ -87,14 +95,64 @@ impl Waiters {
         }
     }
 
-    /// Gives a command to the device.
+    /// Keeps telemetry in `queue` from now on, and gives the device what waits there; before it is
+    /// started.
+    pub fn attach(
+        &mut self,
+        queue: Box<dyn RecordQueue + Send>,
+        device: &mut Device<DeviceRng>,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let (outbox, lost) = Outbox::open(queue, device, now)?;
+        self.observer.lost(lost);
+        self.outbox = Some(outbox);
+        Ok(())
+    }
+
+    /// Gives a command to the device, or holds it until [`Waiters::poll_write`] was done.
     pub fn command(&mut self, device: &mut Device<DeviceRng>, command: Command, now: Now) {
+        let command = match &mut self.outbox {
+            Some(outbox) => outbox.hold(device, command, now),
+            None => Some(command),
+        };
+        if let Some(command) = command {
+            self.give(device, command, 0, now);
+        }
+    }
+
+    /// What is to be written to disk next: for once in every turn of a driver's loop, after the commands.
+    /// Answer with [`Waiters::written`] before anything else.
+    pub fn poll_write(&mut self) -> Option<Write> {
+        self.outbox.as_mut()?.poll_write()
+    }
+
+    /// What came of a [`Write`], `None` if it panicked: the commands that waited go to the device.
+    pub fn written(&mut self, device: &mut Device<DeviceRng>, written: Option<Written>, now: Now) {
+        let Some(outbox) = &mut self.outbox else { return };
+        for (command, number) in outbox.written(written) {
+            match (command, number) {
+                (
+                    Command::SendTelemetry(_, done) | Command::EnqueueTelemetry(_, done),
+                    Err(error),
+                ) => done(Err(error)),
+                (command, number) => {
+                    self.give(device, command, number.unwrap_or_default(), now);
+                }
+            }
+        }
+    }
+
+    /// `number` is the message's on disk.
+    fn give(&mut self, device: &mut Device<DeviceRng>, command: Command, number: u64, now: Now) {
         match command {
             Command::SendTelemetry(telemetry, done) => {
-                match device.send_telemetry(telemetry, now) {
+                match self.give_telemetry(device, telemetry, number, now) {
                     Ok(handle) => drop(self.telemetry.insert(handle, (now.monotonic, done))),
-                    Err(error) => done(Err(error.into())),
+                    Err(error) => done(Err(error)),
                 }
+            }
+            Command::EnqueueTelemetry(telemetry, done) => {
+                done(self.give_telemetry(device, telemetry, number, now).map(drop));
             }
             Command::ReportProperties(patch, done) => match device.report_properties(&patch, now) {
                 Ok(handle) => drop(self.reports.insert(handle, done)),
@@ -115,6 +173,23 @@ impl Waiters {
         }
     }
 
+    fn give_telemetry(
+        &mut self,
+        device: &mut Device<DeviceRng>,
+        telemetry: Telemetry,
+        number: u64,
+        now: Now,
+    ) -> Result<TelemetryHandle, SendError> {
+        let given = device.send_telemetry(telemetry, now);
+        if let Some(outbox) = &mut self.outbox {
+            match given {
+                Ok(handle) => outbox.given(handle, number),
+                Err(_) => outbox.finish(number),
+            }
+        }
+        Ok(given?)
+    }
+
     /// For once in every turn of a driver's loop.
     pub fn measure(&self, device: &Device<DeviceRng>, now: Now) {
         self.observer.measure(device, now);
@@ -129,9 +204,14 @@ impl Waiters {
                 if let Some((given, _)) = self.telemetry.get(handle) {
                     self.observer.acknowledged(now.monotonic - *given);
                 }
+                self.finish(*handle);
                 self.end_telemetry(*handle, Ok(()));
             }
             Event::TelemetryDropped { handle, reason } => {
+                // At the end it stays on disk, for the next start.
+                if *reason != DropReason::Stopped {
+                    self.finish(*handle);
+                }
                 self.end_telemetry(*handle, Err(SendError::Dropped(*reason)));
             }
             Event::Twin(TwinEvent::Reported { handle, version }) => {
@@ -167,6 +247,12 @@ impl Waiters {
             }
             Event::Stopped => self.end(),
             _ => {}
+        }
+    }
+
+    fn finish(&mut self, handle: TelemetryHandle) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.finish_handle(handle);
         }
     }
 
@@ -218,6 +304,8 @@ impl fmt::Debug for Waiters {
 impl Drop for Waiters {
     fn drop(&mut self) {
         self.end();
+        // Whoever is told may open it again.
+        self.outbox = None;
         for done in self.stop.drain(..) {
             done(());
         }

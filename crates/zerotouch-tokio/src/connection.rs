@@ -4,8 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use zerotouch_device::{ConnectionId, Dial, TransportFailure};
 use zerotouch_driver::{ADDRESS_TIMEOUT, Channel, Dialler, Way, Ways, transport_failure};
@@ -181,17 +181,16 @@ async fn connect(mut ways: Ways) -> Result<Open, TransportFailure> {
 
 /// Resolves the name anew, tries every address in turn, and shakes hands with whoever accepts.
 async fn go(way: &mut Way) -> Result<TcpStream, TransportFailure> {
-    let failed = |error: io::Error| transport_failure(&error);
-    let addresses = lookup_host((way.host.as_str(), way.port)).await.map_err(failed)?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
+    let resolved = spawn_blocking(way.resolve()).await;
+    let mut last = io::ErrorKind::NotFound.into();
+    for address in resolved.map_err(|error| transport_failure(&io::Error::other(error)))?? {
         match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => return shake_hands(tcp, &mut way.channel).await,
             Ok(Err(error)) => last = error,
             Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
-    Err(failed(last))
+    Err(transport_failure(&last))
 }
 
 async fn shake_hands(

@@ -3,6 +3,7 @@
 use std::future::pending;
 
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use zerotouch_device::{Action, ConnectionId, Device, Event, State};
 use zerotouch_driver::{Clock, Command, DeviceRng, Dialler, Waiters};
@@ -33,7 +34,7 @@ enum Woken {
 
 impl Driver {
     pub(crate) fn new(
-        device: Device<DeviceRng>,
+        (device, waiters): (Device<DeviceRng>, Waiters),
         store: Box<dyn Store + Send>,
         dialler: Dialler,
         (commands, events, states): (
@@ -41,13 +42,13 @@ impl Driver {
             broadcast::Sender<Event>,
             watch::Sender<State>,
         ),
-        waiters: Waiters,
+        clock: Clock,
     ) -> Self {
         Self {
             device,
             store: Some(store),
             dialler,
-            clock: Clock::new(),
+            clock,
             connection: Connection::None,
             commands: Some(commands),
             events,
@@ -61,6 +62,11 @@ impl Driver {
         self.device.start(self.clock.now());
         loop {
             self.act().await;
+            if let Some(write) = self.waiters.poll_write() {
+                let written = spawn_blocking(|| write.run()).await.ok();
+                self.waiters.written(&mut self.device, written, self.clock.now());
+                continue;
+            }
             self.waiters.measure(&self.device, self.clock.now());
             if self.device.state() == State::Stopped {
                 return;
@@ -139,7 +145,7 @@ impl Driver {
     async fn apply(&mut self, change: Change) -> Result<(), StoreError> {
         let lost = || StoreError::Other("the store panicked and is lost".into());
         let mut store = self.store.take().ok_or_else(lost)?;
-        let applied = tokio::task::spawn_blocking(move || {
+        let applied = spawn_blocking(move || {
             let result = store.apply(&change);
             (store, result)
         });
@@ -150,11 +156,14 @@ impl Driver {
 
     fn command(&mut self, command: Option<Command>) {
         let now = self.clock.now();
-        if let Some(command) = command {
-            self.waiters.command(&mut self.device, command, now);
-        } else {
+        let Some(command) = command else {
             self.commands = None;
-            self.device.close(now);
+            return self.device.close(now);
+        };
+        self.waiters.command(&mut self.device, command, now);
+        // Messages that come together wait for the disk together.
+        while let Some(Ok(command)) = self.commands.as_mut().map(mpsc::Receiver::try_recv) {
+            self.waiters.command(&mut self.device, command, now);
         }
     }
 }

@@ -7,14 +7,14 @@ mod driver;
 use serde_json::{Map, Value};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use zerotouch_device::{CertificateSummary, Config, Event, State};
-use zerotouch_driver::{Command, Dialler, Done, Waiters, device_rng};
+use zerotouch_driver::{Clock, Command, Dialler, Done, prepare};
 use zerotouch_hub::{MethodCall, Properties, Telemetry};
-use zerotouch_store::Store;
+use zerotouch_store::{RecordQueue, Store};
 use zerotouch_tls::Roots;
 
 pub use zerotouch_driver::{
-    ConnectError, Network, Proxy, ProxyError, RenewError, ReportError, RespondError, SendError,
-    StartError, Transport,
+    ConnectError, Network, Proxy, ProxyError, RenewError, ReportError, Resolver, RespondError,
+    SendError, StartError, Transport,
 };
 
 use driver::Driver;
@@ -31,6 +31,7 @@ pub struct Builder {
     roots: Roots,
     resumption: bool,
     network: Network,
+    queue: Option<Box<dyn RecordQueue + Send>>,
 }
 
 impl Builder {
@@ -52,6 +53,15 @@ impl Builder {
     #[must_use]
     pub fn network(mut self, network: Network) -> Self {
         self.network = network;
+        self
+    }
+
+    /// Keeps telemetry in this queue until it is acknowledged, as a
+    /// [`FileQueue`](https://docs.rs/zerotouch-store) does on disk; default in memory alone. What waits
+    /// in it is sent first. The bounds are those of `Config::queue`.
+    #[must_use]
+    pub fn queue(mut self, queue: impl RecordQueue + Send + 'static) -> Self {
+        self.queue = Some(Box::new(queue));
         self
     }
 
@@ -95,14 +105,13 @@ impl Builder {
         connected: Option<Done<Result<(), ConnectError>>>,
     ) -> Result<(Device, broadcast::Receiver<Event>), StartError> {
         let dialler = Dialler::new(&self.roots, self.network)?.tls_resumption(self.resumption);
-        let rng = device_rng()?;
-        let waiters = Waiters::new(&self.config, connected);
-        let engine = zerotouch_device::Device::new(self.config, store.load()?, rng);
+        let clock = Clock::new();
+        let prepared = prepare(self.config, &mut store, self.queue, clock, connected)?;
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (events, receiver) = broadcast::channel(EVENTS);
         let (state, states) = watch::channel(State::Idle);
         let application = (inbox, events.clone(), state);
-        let driver = Driver::new(engine, Box::new(store), dialler, application, waiters);
+        let driver = Driver::new(prepared, Box::new(store), dialler, application, clock);
         tokio::spawn(driver.run());
         Ok((Device { commands, events, states }, receiver))
     }
@@ -123,7 +132,7 @@ impl Device {
     /// Begins to describe a device.
     pub fn builder(config: Config) -> Builder {
         let (roots, network) = (Roots::Platform, Network::default());
-        Builder { config, roots, resumption: true, network }
+        Builder { config, roots, resumption: true, network, queue: None }
     }
 
     /// Events from now on: messages from the cloud, method calls and changes of the twin among them.
@@ -148,6 +157,16 @@ impl Device {
     /// Cancel safe in that nothing breaks; the message may have been taken, and is then sent.
     pub async fn send_telemetry(&self, telemetry: Telemetry) -> Result<(), SendError> {
         let command = |done| Command::SendTelemetry(telemetry, done);
+        self.ask(command).await.unwrap_or(Err(SendError::Stopped))
+    }
+
+    /// Hands telemetry over and waits until it is taken: with [`Builder::queue`] until it is on disk and
+    /// will be sent even after a restart, otherwise until the device has it in memory. What becomes of it
+    /// is an event.
+    ///
+    /// Cancel safe in that nothing breaks; the message may have been taken.
+    pub async fn enqueue_telemetry(&self, telemetry: Telemetry) -> Result<(), SendError> {
+        let command = |done| Command::EnqueueTelemetry(telemetry, done);
         self.ask(command).await.unwrap_or(Err(SendError::Stopped))
     }
 

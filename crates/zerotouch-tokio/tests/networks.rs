@@ -5,6 +5,9 @@
 #[path = "../../zerotouch-driver/tests/support/network.rs"]
 mod network;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use network::{ConnectProxy, Manners, SharedStore, WebSocketBridge, closed_port, emulator};
@@ -16,7 +19,7 @@ use zerotouch_emulator::Emulator;
 use zerotouch_hub::Telemetry;
 use zerotouch_store::Store;
 use zerotouch_tls::Roots;
-use zerotouch_tokio::{Device, Network, Proxy, Transport};
+use zerotouch_tokio::{Device, Network, Proxy, Resolver, Transport};
 
 const ID: &str = "pump-17";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -143,6 +146,30 @@ async fn a_late_dial_replaces_nothing() {
     }
     let all_late = failures.iter().all(|f| matches!(f, Failure::DialTimeout { .. }));
     assert!(all_late && !failures.is_empty(), "{failures:?}");
+}
+
+// Names are resolved anew for each dial, and every address is tried: the first answer leads nowhere, the
+// next has the right address behind one that is closed.
+#[tokio::test]
+async fn names_are_resolved_anew_and_every_address_is_tried() {
+    let emulator = emulator(6);
+    let (closed, open) = (SocketAddr::from(([127, 0, 0, 2], emulator.port())), emulator.address());
+    let dials = Arc::new(AtomicU32::new(0));
+    let resolver = Resolver::new({
+        let dials = Arc::clone(&dials);
+        move |host, _| {
+            assert_eq!(host, "localhost");
+            let is_first = dials.fetch_add(1, Ordering::Relaxed) == 0;
+            Ok(if is_first { vec![closed] } else { vec![closed, open] })
+        }
+    });
+    let mut config = config(&emulator, emulator.port());
+    let soon = Duration::from_millis(1);
+    config.retry.dps = Backoff { initial: soon, cap: soon };
+    let network = Network { resolver, ..Network::default() };
+    let roots = Roots::Pem(emulator.ca_pem().into());
+    live(config, roots, network, SharedStore::default()).await;
+    assert_eq!(dials.load(Ordering::Relaxed), 4, "DPS in vain, DPS, hub, hub");
 }
 
 // Whatever a proxy does instead of its duty, it is a failure that says so, without the password.
