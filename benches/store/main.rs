@@ -3,17 +3,19 @@
 //!
 //! `commit` is the certificate of a pending key (with the sweep of that key's file), `renewal` a key,
 //! its certificate and its activation; the floors are one and three replacements of a file. `open`
-//! includes the trial of whether the place can be written, `inspect` is a look without a lock.
+//! includes the trial of whether the place can be written, `inspect` is a look without a lock. `enqueue`
+//! takes a message and finishes it; its floor is the write of as many bytes to an open file, and a sync.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion};
 use rcgen::{CertificateParams, KeyPair};
 use zerotouch_credentials::{Certificate, CertificateChain, PrivateKey};
-use zerotouch_store::{Change, FileStore, Key, Store};
+use zerotouch_store::{Change, FileQueue, FileStore, Key, RecordQueue, Store};
 
 const ID: &str = "press-7";
 
@@ -73,8 +75,31 @@ fn measure(criterion: &mut Criterion, place: &str, parent: &Path) {
     group.bench_function(BenchmarkId::from_parameter("inspect"), |bencher| {
         bencher.iter(|| FileStore::options().inspect(&state, ID).expect("a store"));
     });
+    measure_queue(&mut group, &state);
     group.finish();
     fs::remove_dir_all(&state).expect("what was made");
+}
+
+/// Messages of 256 bytes: one at a time and 64 at once, each until it is finished.
+fn measure_queue(group: &mut BenchmarkGroup<'_, WallTime>, state: &Path) {
+    let mut queue = FileQueue::open(state, ID).expect("a queue");
+    let mut file = File::create(state.join("floor")).expect("a file");
+    for (name, messages) in [("enqueue", 1), ("enqueue 64", 64)] {
+        let records = vec![vec![b'x'; 256]; messages];
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter(|| {
+                let numbers: Vec<_> = queue.append(&records).expect("space").collect();
+                queue.finish(&numbers).expect("space");
+            });
+        });
+        let bytes = records.concat();
+        group.bench_function(BenchmarkId::from_parameter(format!("{name}, floor")), |bencher| {
+            bencher.iter(|| {
+                file.write_all(&bytes).expect("space");
+                file.sync_all().expect("a disk");
+            });
+        });
+    }
 }
 
 /// The least that replaces a file durably.

@@ -67,9 +67,6 @@ struct Place {
 impl<D: Directory> Spool<D> {
     /// Reads what is there. Files that the system cannot read are set aside.
     pub(crate) fn open(mut directory: D, terms: Terms) -> Result<Self, FileError> {
-        // A process that was killed may have left names that are seen and not yet durable, or still
-        // there after all: what is seen from here on stays.
-        directory.sync_directory()?;
         let mut survey = Survey::default();
         let mut segments = VecDeque::new();
         let numbers: BTreeSet<u64> =
