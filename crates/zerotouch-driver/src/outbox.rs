@@ -200,3 +200,127 @@ impl fmt::Debug for Outbox {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use zerotouch_credentials::SymmetricKey;
+    use zerotouch_device::{Attestation, Config, DropReason, Event};
+    use zerotouch_dps::{IdScope, RegistrationId};
+    use zerotouch_store::{Identity, Waiting};
+    use zerotouch_time::Instant;
+
+    use super::*;
+    use crate::{Waiters, device_rng};
+
+    /// A queue that remembers what it was asked.
+    #[derive(Debug, Default)]
+    struct Notebook {
+        waiting: Waiting,
+        appended: Arc<Mutex<Vec<usize>>>,
+        finished: Arc<Mutex<Vec<u64>>>,
+    }
+
+    impl RecordQueue for Notebook {
+        fn load(&mut self) -> Result<Waiting, StoreError> {
+            Ok(self.waiting.clone())
+        }
+
+        fn append(&mut self, records: &[Vec<u8>]) -> Result<Range<u64>, StoreError> {
+            self.appended.lock().unwrap().push(records.len());
+            Ok(10..10 + records.len() as u64)
+        }
+
+        fn finish(&mut self, numbers: &[u64]) -> Result<(), StoreError> {
+            self.finished.lock().unwrap().extend(numbers);
+            Ok(())
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn at(wall: Option<i64>) -> Now {
+        Now { monotonic: Instant::ZERO, wall: wall.map(UnixTime::from_secs) }
+    }
+
+    fn device(queue: Notebook, now: Now) -> (Device<DeviceRng>, Waiters) {
+        let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let mut config = Config::new(
+            IdScope::new("0ne00000A0A").unwrap(),
+            RegistrationId::new("pump-17").unwrap(),
+            Attestation::SymmetricKey(SymmetricKey::from_base64(key).unwrap()),
+        );
+        config.queue.time_to_live = Some(HOUR);
+        let mut waiters = Waiters::new(&config, None);
+        let mut device = Device::new(config, Identity::default(), device_rng().unwrap());
+        waiters.attach(Box::new(queue), &mut device, now).unwrap();
+        (device, waiters)
+    }
+
+    // How long a message has waited counts from when it was written, if both clocks tell; and what is
+    // over is struck out.
+    #[test]
+    fn an_age_outlives_a_restart() {
+        let write = |wall| encode(&Telemetry::new("x"), at(wall));
+        let records = [Some(1_000_000), Some(1_003_000), None, Some(2_000_000)].map(write);
+        let finished = Arc::default();
+        let waiting = Waiting { records: (1..).zip(records).collect(), lost: 0 };
+        let queue = Notebook { waiting, finished: Arc::clone(&finished), ..Notebook::default() };
+        let now = at(Some(1_003_600));
+        let (mut device, mut waiters) = device(queue, now);
+        device.handle_timeout(now);
+        let mut dropped = 0;
+        while let Some(event) = device.poll_event() {
+            waiters.observe(&event, now);
+            dropped += u32::from(matches!(
+                event,
+                Event::TelemetryDropped { reason: DropReason::Expired, .. }
+            ));
+        }
+        assert_eq!((dropped, device.queue().messages), (1, 3));
+        assert_eq!(device.poll_timeout(), Some(now.monotonic + Duration::from_secs(3000)));
+        waiters.poll_write().unwrap().run();
+        assert_eq!(*finished.lock().unwrap(), [1]);
+    }
+
+    // What is no message is struck out too, and the others are not held up.
+    #[test]
+    fn what_is_no_message_is_struck_out() {
+        let records = vec![(3, b"?".to_vec()), (4, encode(&Telemetry::new("x"), at(None)))];
+        let finished = Arc::default();
+        let waiting = Waiting { records, lost: 0 };
+        let queue = Notebook { waiting, finished: Arc::clone(&finished), ..Notebook::default() };
+        let (device, mut waiters) = device(queue, at(None));
+        assert_eq!(device.queue().messages, 1);
+        waiters.poll_write().unwrap().run();
+        assert_eq!(*finished.lock().unwrap(), [3]);
+    }
+
+    // Messages that come together are written once, and everything goes to the device in order, after
+    // that. What would be refused anyhow is not written.
+    #[test]
+    fn messages_that_come_together_are_written_together() {
+        let appended = Arc::default();
+        let queue = Notebook { appended: Arc::clone(&appended), ..Notebook::default() };
+        let now = at(None);
+        let (mut device, mut waiters) = device(queue, now);
+        let (tell, told) = mpsc::channel();
+        for size in [1, 1_000_000, 1] {
+            let tell = tell.clone();
+            let done = Box::new(move |result: Result<(), SendError>| {
+                tell.send(result.is_ok()).unwrap();
+            });
+            let telemetry = Telemetry::new(vec![0; size]);
+            waiters.command(&mut device, Command::EnqueueTelemetry(telemetry, done), now);
+        }
+        waiters.command(&mut device, Command::Close(Box::new(|()| {})), now);
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [false], "too large");
+        assert_eq!(device.queue().messages, 0);
+        let written = waiters.poll_write().unwrap().run();
+        waiters.written(&mut device, Some(written), now);
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [true; 2]);
+        assert_eq!(*appended.lock().unwrap(), [2]);
+        assert!(waiters.poll_write().is_none());
+    }
+}
