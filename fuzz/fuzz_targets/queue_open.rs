@@ -38,10 +38,13 @@ fuzz_target!(|input: &[u8]| {
         queue.finish(&[*first]).expect("space");
     }
     drop(queue);
+    let after = FileQueue::open(&STATE, ID).and_then(|mut queue| queue.load());
+    let mut after = after.expect("written").records;
+    // Finished, it may come again: a crash while it was moved has left a copy.
+    after.retain(|(number, _)| before.first().is_none_or(|(first, _)| number != first));
     let mut expected: Vec<_> = before.into_iter().skip(1).collect();
     expected.push((new, b"new".to_vec()));
-    let after = FileQueue::open(&STATE, ID).and_then(|mut queue| queue.load());
-    assert_eq!(after.expect("written").records, expected);
+    assert_eq!(after, expected);
 });
 
 fn files(mut input: &[u8]) -> BTreeMap<&'static str, Vec<u8>> {
