@@ -7,11 +7,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use zerotouch_blocking::Device;
-use zerotouch_device::{Attestation, Config, Credential, Event};
+use zerotouch_blocking::{Device, RenewError};
+use zerotouch_device::{Attestation, Config, Credential, Event, HubCredential};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
-use zerotouch_emulator::cloud::CloudEvent;
+use zerotouch_emulator::cloud::{CloudEvent, Fixture};
 use zerotouch_hub::Telemetry;
 use zerotouch_store::FileStore;
 use zerotouch_tls::Roots;
@@ -33,9 +33,13 @@ fn config(emulator: &Emulator) -> Config {
 }
 
 fn start(emulator: &Emulator, state: &Path) -> (Device, Vec<Event>) {
+    start_as(config(emulator), emulator, state)
+}
+
+fn start_as(config: Config, emulator: &Emulator, state: &Path) -> (Device, Vec<Event>) {
     let store = FileStore::open(state, ID).unwrap();
     let roots = Roots::Pem(emulator.ca_pem().into());
-    let (device, events) = Device::builder(config(emulator)).roots(roots).spawn(store).unwrap();
+    let (device, events) = Device::builder(config).roots(roots).spawn(store).unwrap();
     let mut seen = Vec::new();
     while !matches!(seen.last(), Some(Event::Connected { .. })) {
         seen.push(
@@ -64,7 +68,7 @@ fn a_device_provisions_sends_renews_and_remembers() {
 
     let (device, seen) = start(&emulator, state.path());
     assert!(
-        matches!(&seen[..], [Event::StateChanged(_), Event::Connected { credential: Credential::Active, thumbprint, .. }] if *thumbprint == renewed.thumbprint),
+        matches!(&seen[..], [Event::StateChanged(_), Event::Connected { credential: Credential::Active, thumbprint, .. }] if *thumbprint == Some(renewed.thumbprint)),
         "a good identity needs no provisioning: {seen:?}"
     );
     device.close();
@@ -83,4 +87,35 @@ fn a_device_provisions_sends_renews_and_remembers() {
     assert_eq!(count(|event| matches!(event, CloudEvent::DeviceRegistered { .. })), 1);
     assert_eq!(count(|event| matches!(event, CloudEvent::CertificateIssued { .. })), 2);
     assert_eq!(count(|event| matches!(event, CloudEvent::HubConnected { .. })), 3);
+}
+
+// A device that is certified nowhere goes to its hub with tokens, over the same sockets, one after the
+// other.
+#[test]
+fn a_device_without_a_certificate_works_with_tokens() {
+    let mut fixture = Fixture::default();
+    fixture.enrollment_groups[0].credential_policy = None;
+    let emulator = Emulator::builder().fixture(fixture).seed(1).start().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let mut config = config(&emulator);
+    config.hub.credential = HubCredential::Bootstrap;
+    config.sas_lifetime = Duration::from_secs(2);
+
+    let (device, seen) = start_as(config, &emulator, state.path());
+    assert!(matches!(
+        seen.last(),
+        Some(Event::Connected { credential: Credential::Bootstrap, thumbprint: None, .. })
+    ));
+    let refused = device.renew().unwrap_err();
+    assert!(matches!(refused, RenewError::Rejected(zerotouch_device::RenewError::Bootstrap)));
+    let connected = |event: &CloudEvent| matches!(event, CloudEvent::HubConnected { .. });
+    let next = || std::iter::from_fn(|| emulator.next_event(Duration::from_secs(30)));
+    assert_eq!(next().filter(connected).take(2).count(), 2);
+    device.send_telemetry(Telemetry::new("on")).unwrap();
+    device.close();
+    let arrived = |event: CloudEvent| match event {
+        CloudEvent::Telemetry { payload, .. } => Some(payload),
+        _ => None,
+    };
+    assert_eq!(next().find_map(arrived).unwrap(), b"on");
 }

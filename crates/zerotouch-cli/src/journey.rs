@@ -147,12 +147,15 @@ impl<'t> Journey<'t> {
                 self.issued = Some(summary.clone());
             }
             Event::Connected { assignment, credential, thumbprint } => {
+                let thumbprint = thumbprint.as_ref().map(ToString::to_string);
+                let shown = thumbprint
+                    .as_ref()
+                    .map_or_else(|| "a token".into(), |thumbprint| short(thumbprint));
                 let words = format!(
-                    "connected to {} with the {credential}, {}",
-                    assignment.assigned_hub,
-                    short(thumbprint)
+                    "connected to {} with the {credential}, {shown}",
+                    assignment.assigned_hub
                 );
-                let proved = json!({ "hub": assignment.assigned_hub, "deviceId": assignment.device_id, "thumbprint": thumbprint.to_string() });
+                let proved = json!({ "hub": assignment.assigned_hub, "deviceId": assignment.device_id, "thumbprint": thumbprint });
                 timeline.done("hub", &words, proved);
             }
             Event::Activated { generation, thumbprint } => {

@@ -11,9 +11,9 @@ use zerotouch_credentials::{Certificate, KeyAlgorithm, SymmetricKey};
 use zerotouch_dps::{GLOBAL_HOST, IdScope, RegistrationId};
 use zerotouch_hub::{DEFAULT_API_VERSION, RenewalConfig};
 use zerotouch_mqtt_session::ClientConfig;
-use zerotouch_time::UnixTime;
+use zerotouch_time::{Now, UnixTime};
 
-use crate::{QueuePolicy, TlsIdentity};
+use crate::{Failure, QueuePolicy, TlsIdentity};
 
 /// MQTT over TLS.
 const MQTTS_PORT: u16 = 8883;
@@ -61,7 +61,8 @@ pub struct Config {
     /// How long a farewell, and messages in flight before a change of certificate, may take;
     /// default 10 s.
     pub close_timeout: Duration,
-    /// For how long a SAS token is valid; default 1 h.
+    /// For how long a SAS token is valid; default 1 h. A connection with a hub that stands on one is made
+    /// anew after four fifths of it.
     pub sas_lifetime: Duration,
 }
 
@@ -100,11 +101,56 @@ impl Config {
             Some(other) => self.other_attestations.get(other),
         }
     }
+
+    /// What TLS presents with one of them.
+    pub(crate) fn tls_identity(&self, turn: usize) -> Option<&TlsIdentity> {
+        match self.attestation(turn)? {
+            Attestation::X509(identity) => Some(identity),
+            Attestation::SymmetricKey(_) => None,
+        }
+    }
+
+    /// The key that signs tokens with one of them, and the last second of a token signed now.
+    pub(crate) fn token_key(
+        &self,
+        turn: usize,
+        now: Now,
+    ) -> Result<Option<(&SymmetricKey, UnixTime)>, Failure> {
+        match self.attestation(turn) {
+            Some(Attestation::SymmetricKey(key)) => {
+                Ok(Some((key, now.wall.ok_or(Failure::ClockUnset)? + self.sas_lifetime)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether certificates are asked for.
+    pub(crate) fn wants_certificates(&self) -> bool {
+        self.hub.credential == HubCredential::Issued
+    }
+}
+
+/// What a device shows to its hub.
+///
+/// It is the same as what its enrolment says: a hub takes certificates from a device whose enrolment has
+/// a credential policy, and the bootstrap credential from others. Where an enrolment is changed from one
+/// to the other, the hub follows with the next registration, to which [`OnRefusal::Reprovision`] leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HubCredential {
+    /// A certificate that is issued for it, and renewed. Without one the hub is not dialled.
+    #[default]
+    Issued,
+    /// The credential that it shows to the provisioning service: the same certificate, or a token
+    /// signed with the same key. No certificate is asked for, and one that is stored is not touched.
+    Bootstrap,
 }
 
 /// What a device holds of hubs.
 #[derive(Clone, Debug)]
 pub struct HubPolicy {
+    /// What is shown to a hub; default a certificate that is issued.
+    pub credential: HubCredential,
     /// The port of every hub; default 8883.
     pub port: u16,
     /// Which hubs an assignment may name; default the vendor's clouds.
@@ -128,6 +174,7 @@ pub struct HubPolicy {
 impl Default for HubPolicy {
     fn default() -> Self {
         Self {
+            credential: HubCredential::default(),
             port: MQTTS_PORT,
             hosts: HubHosts::default(),
             api_version: DEFAULT_API_VERSION.to_owned(),

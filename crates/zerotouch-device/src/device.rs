@@ -7,12 +7,16 @@
 //! | `Dps` | assigned, chain accepted | `Store(Stage)`, `Leaving`, then `Ready` |
 //! | `Hub` | accepted with a staged certificate | `Store(Activate)` |
 //! | | renewed | `Store(Stage)`; once nothing is in flight `Leaving`, then `Ready` |
+//! | | a token has four fifths of its life behind it | once nothing is in flight `Leaving`, then `Ready` |
 //! | | `close` | once nothing waits `Leaving`, then `Stopped` |
 //! | | a staged certificate is refused | `Store(DiscardStaged)`, `Waiting` |
 //! | `Dps`, `Hub` | any failure | `Waiting` on a ladder, or `Stopped` |
 //! | `Waiting` | its instant | `Ready` |
 //! | `Leaving` | transmitted, or its deadline | `HangUp`, then `Ready` or `Stopped` |
 //! | any | `close` | `Leaving`, then `Stopped` |
+//!
+//! A device that shows its bootstrap credential to its hub ([`HubCredential`](crate::HubCredential)) makes
+//! no key, and stores `Assign` in place of `Stage`.
 //!
 //! One change of identity is stored at a time, and nothing that depends on it happens before the
 //! driver has answered.
@@ -107,6 +111,10 @@ pub enum SendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RenewError {
+    /// The device shows its bootstrap credential to its hub, and asks for no certificate: see
+    /// [`HubCredential`](crate::HubCredential).
+    #[error("the device works with its bootstrap credential and has no certificate to renew")]
+    Bootstrap,
     /// There is no hub at the other end now.
     #[error("not connected to the hub")]
     NotConnected,
@@ -299,6 +307,9 @@ impl<R: CryptoRng> Device<R> {
     /// Renews the certificate now: [`Event::RenewalRequested`], then either
     /// [`Event::CertificateIssued`] and a new connection, or [`Event::RenewalFailed`].
     pub fn renew(&mut self, now: Now) -> Result<(), RenewError> {
+        if !self.config.wants_certificates() {
+            return Err(RenewError::Bootstrap);
+        }
         let Phase::Hub(session) = &mut self.phase else { return Err(RenewError::NotConnected) };
         if !session.link.is_up() {
             return Err(RenewError::NotConnected);
@@ -370,7 +381,7 @@ impl<R: CryptoRng> Device<R> {
                 session.handle_dialled(&self.config, now)
             }
             Phase::Hub(session) if awaits(&session.link, connection) => {
-                session.handle_dialled(&self.config, now.monotonic)
+                session.handle_dialled(&self.config, now)
             }
             // The engine has given this dial up, and has said so.
             _ => return,
@@ -476,7 +487,8 @@ impl<R: CryptoRng> Device<R> {
                 self.after_dps(step, now);
             }
             Phase::Hub(session) => {
-                let step = session.handle_timeout(&mut self.lasting, monotonic);
+                let close_timeout = self.config.close_timeout;
+                let step = session.handle_timeout(&mut self.lasting, close_timeout, monotonic);
                 self.after_hub(step, now);
             }
             _ => {}

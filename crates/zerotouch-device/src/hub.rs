@@ -3,7 +3,9 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
+use zerotouch_credentials::SasToken;
 use zerotouch_dps::Assignment;
 use zerotouch_hub::wire::{
     CREDENTIALS, CertificateRequestAccepted, DESIRED_PROPERTIES, METHODS, TWIN_RESPONSES,
@@ -47,17 +49,27 @@ impl Lasting {
 pub(crate) struct HubSession {
     pub(crate) link: Link,
     pub(crate) credential: Credential,
-    /// The number of the certificate's generation.
-    pub(crate) generation: u64,
+    pub(crate) shown: Shown,
     /// Since when the hub has accepted it.
     pub(crate) connected_since: Option<Instant>,
     pub(crate) renewal: Renewing,
     pub(crate) draining: Option<Draining>,
     assignment: Assignment,
+    /// When the connection is to be made anew with another token: the hub cuts it when this one expires.
+    token_due: Option<Instant>,
     /// A message that came with the packet just handled.
     message: Option<CloudMessage>,
     /// Requests that there was no room for, in order.
     waiting: VecDeque<Request>,
+}
+
+/// What exactly is shown to a hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// The certificate of the generation of this number.
+    Generation(u64),
+    /// The bootstrap credential of this turn.
+    Attestation(usize),
 }
 
 /// How far a renewal is, as this session sees it.
@@ -76,7 +88,7 @@ pub(crate) enum Renewing {
 /// What is waited for before a connection is given up on purpose.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Draining {
-    /// That nothing is in flight, before a connection with another certificate: the rest can wait.
+    /// That nothing is in flight, before a connection with another credential: the rest can wait.
     Flight { deadline: Instant },
     /// That nothing waits any more, before the end.
     Queue { deadline: Instant },
@@ -109,7 +121,7 @@ impl HubSession {
     pub(crate) fn new(
         config: &Config,
         connection: ConnectionId,
-        (credential, generation): (Credential, u64),
+        (credential, shown): (Credential, Shown),
         assignment: Assignment,
         now: Instant,
     ) -> Self {
@@ -127,15 +139,18 @@ impl HubSession {
             subscriptions.push(Subscription::required(TWIN_RESPONSES));
             subscriptions.push(Subscription::required(DESIRED_PROPERTIES));
         }
-        subscriptions.push(Subscription::optional(CREDENTIALS));
+        if config.wants_certificates() {
+            subscriptions.push(Subscription::optional(CREDENTIALS));
+        }
         Self {
             link: Link::new(connection, config.mqtt.clone(), subscriptions, timeouts, now),
             credential,
-            generation,
+            shown,
             connected_since: None,
             renewal: Renewing::No,
             draining: None,
             assignment,
+            token_due: None,
             message: None,
             waiting: VecDeque::new(),
         }
@@ -150,9 +165,16 @@ impl HubSession {
         self.link.hears(CREDENTIALS)
     }
 
-    /// The transport is there: introduce the device. TLS has shown the certificate.
-    pub(crate) fn handle_dialled(&mut self, config: &Config, now: Instant) -> Result<(), Failure> {
+    /// The transport is there: introduce the device. TLS has shown the certificate, if there is one.
+    pub(crate) fn handle_dialled(&mut self, config: &Config, now: Now) -> Result<(), Failure> {
         let Assignment { assigned_hub, device_id, .. } = &self.assignment;
+        let token = match self.shown {
+            Shown::Attestation(turn) => config.token_key(turn, now)?,
+            Shown::Generation(_) => None,
+        };
+        let token =
+            token.map(|(key, expiry)| SasToken::for_hub(key, assigned_hub, device_id, expiry));
+        self.token_due = token.is_some().then(|| now.monotonic + config.sas_lifetime / 5 * 4);
         let username = username(
             assigned_hub,
             device_id,
@@ -165,9 +187,12 @@ impl HubSession {
             clean_session: false,
             keep_alive: config.hub.keep_alive,
             will: None,
-            login: Some(Login { username: &username, password: None }),
+            login: Some(Login {
+                username: &username,
+                password: token.as_ref().map(|t| t.as_str().as_bytes()),
+            }),
         };
-        self.link.connect(&connect, now)
+        self.link.connect(&connect, now.monotonic)
     }
 
     pub(crate) fn handle_bytes(
@@ -205,9 +230,17 @@ impl HubSession {
         Some(self.after(step, lasting, now))
     }
 
-    pub(crate) fn handle_timeout(&mut self, lasting: &mut Lasting, now: Instant) -> HubStep {
+    pub(crate) fn handle_timeout(
+        &mut self,
+        lasting: &mut Lasting,
+        close_timeout: Duration,
+        now: Instant,
+    ) -> HubStep {
         if let Some(failure) = self.link.handle_timeout(now) {
             return HubStep::Failed(failure);
+        }
+        if self.token_due().is_some_and(|due| now >= due) {
+            self.make_way(now + close_timeout);
         }
         lasting.twin.handle_timeout(now);
         if let Some(renewal) = &mut lasting.renewal {
@@ -295,6 +328,16 @@ impl HubSession {
         }
     }
 
+    /// Makes way for another session, once nothing is in flight on this one.
+    pub(crate) fn make_way(&mut self, deadline: Instant) {
+        self.draining.get_or_insert(Draining::Flight { deadline });
+    }
+
+    /// When the connection is to be made anew, unless it is about to end anyway.
+    fn token_due(&self) -> Option<Instant> {
+        self.token_due.filter(|_| self.link.is_up() && self.draining.is_none())
+    }
+
     /// Whether what was waited for has come, or will not.
     pub(crate) fn has_drained(&self, lasting: &Lasting, now: Instant) -> bool {
         self.draining.is_some_and(|draining| {
@@ -310,6 +353,9 @@ impl HubSession {
         let renewal = lasting.renewal.as_ref().and_then(Renewal::poll_timeout);
         let draining = self.draining.map(Draining::deadline);
         let twin = lasting.twin.poll_timeout();
-        [self.link.poll_timeout(), renewal, draining, twin].into_iter().flatten().min()
+        [self.link.poll_timeout(), self.token_due(), renewal, draining, twin]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

@@ -13,7 +13,7 @@ use zerotouch_time::{Instant, Now};
 use zerotouch_wire::ServiceError;
 
 use crate::link::{Link, LinkStep, Subscription};
-use crate::{Attestation, Config, ConnectionId, Failure};
+use crate::{Config, ConnectionId, Failure};
 
 /// Keep-alive towards the provisioning service, in seconds. Nobody there publishes a figure; the
 /// vendor's Python client uses this one.
@@ -42,7 +42,7 @@ impl DpsSession {
     pub(crate) fn new(
         config: &Config,
         turn: usize,
-        (connection, csr): (ConnectionId, String),
+        (connection, csr): (ConnectionId, Option<String>),
         now: Instant,
         rng: &mut impl Rng,
     ) -> Self {
@@ -55,7 +55,7 @@ impl DpsSession {
                 timeouts,
                 now,
             ),
-            registration: Registration::new(config.registration.clone(), Some(csr), rng),
+            registration: Registration::new(config.registration.clone(), csr, rng),
             turn,
         }
     }
@@ -63,15 +63,10 @@ impl DpsSession {
     /// The transport is there: introduce the device.
     pub(crate) fn handle_dialled(&mut self, config: &Config, now: Now) -> Result<(), Failure> {
         let registration = &config.registration;
-        let token = match config.attestation(self.turn) {
-            Some(Attestation::SymmetricKey(key)) => {
-                let expiry = now.wall.ok_or(Failure::ClockUnset)? + config.sas_lifetime;
-                let (scope, id) =
-                    (registration.id_scope.as_str(), registration.registration_id.as_str());
-                Some(SasToken::for_dps(key, scope, id, expiry))
-            }
-            _ => None,
-        };
+        let (scope, id) = (registration.id_scope.as_str(), registration.registration_id.as_str());
+        let token = config
+            .token_key(self.turn, now)?
+            .map(|(key, expiry)| SasToken::for_dps(key, scope, id, expiry));
         let username = registration.username();
         let connect = Connect {
             client_id: registration.registration_id.as_str(),

@@ -147,8 +147,8 @@ pub enum Event {
         assignment: Assignment,
         /// With what.
         credential: Credential,
-        /// The certificate's thumbprint.
-        thumbprint: Thumbprint,
+        /// The thumbprint of the certificate that was shown; `None` if it was a token.
+        thumbprint: Option<Thumbprint>,
     },
     /// A certificate that a hub has accepted for the first time is now the active one, in the store.
     Activated {

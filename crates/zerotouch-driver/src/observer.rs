@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
-use tracing::{Span, debug, error, error_span, info, warn};
+use tracing::{Span, debug, error, error_span, field, info, warn};
 use zerotouch_device::{Device, Event, Failure, RenewalFailure, Scope, State};
 use zerotouch_hub::{MethodEvent, RenewalError, TwinError, TwinEvent};
 use zerotouch_time::Now;
@@ -102,7 +102,8 @@ impl Observer {
                 self.connections += 1;
                 self.reconnects.increment(u64::from(self.connections > 1));
                 let (hub, device_id) = (&assignment.assigned_hub, &assignment.device_id);
-                info!(hub, device_id, %credential, %thumbprint, "mqtt: connected to the hub");
+                let thumbprint = thumbprint.map(field::display);
+                info!(hub, device_id, %credential, thumbprint, "mqtt: connected to the hub");
             }
             Event::Activated { generation, thumbprint } => {
                 info!(generation, %thumbprint, "store: the new certificate is the active one");
@@ -155,7 +156,7 @@ impl Observer {
     fn state_changed(&mut self, state: &State) {
         match state {
             State::Provisioning if self.provisioning.is_none() => {
-                let span = error_span!("provisioning", operation_id = tracing::field::Empty);
+                let span = error_span!("provisioning", operation_id = field::Empty);
                 self.provisioning = Some(span);
             }
             State::Provisioning | State::Closing => {}

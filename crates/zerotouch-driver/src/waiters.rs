@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use zerotouch_device::{
@@ -232,7 +233,9 @@ impl Waiters {
                 let hopeless = match class {
                     FailureClass::Retryable => false,
                     // Otherwise there is another credential to show.
-                    FailureClass::IdentityTerminal => *credential == Credential::Bootstrap,
+                    FailureClass::IdentityTerminal => {
+                        *credential == Credential::Bootstrap && *retry_in != Some(Duration::ZERO)
+                    }
                     FailureClass::Terminal => true,
                 };
                 if hopeless || retry_in.is_none() {

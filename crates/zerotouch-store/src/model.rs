@@ -178,6 +178,12 @@ impl Identity {
         Ok(())
     }
 
+    /// The generation of this number, if it is kept.
+    pub fn generation(&self, number: u64) -> Option<&Generation> {
+        let mut kept = self.staged.iter().chain(&self.active).chain(&self.previous);
+        kept.find(|generation| generation.number == number).map(|generation| &**generation)
+    }
+
     /// Gives the keys in hardware that have none yet what signs with them. `open` yields `None` for
     /// a key it cannot open; that one, and one whose slot holds another key by now, stays as it is
     /// and fails when it should sign.

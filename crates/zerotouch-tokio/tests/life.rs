@@ -7,14 +7,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use zerotouch_device::{Attestation, Config, Credential, Event};
+use zerotouch_device::{Attestation, Config, Credential, Event, HubCredential};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
-use zerotouch_emulator::cloud::CloudEvent;
+use zerotouch_emulator::cloud::{CloudEvent, Fixture};
 use zerotouch_hub::Telemetry;
 use zerotouch_store::FileStore;
 use zerotouch_tls::Roots;
-use zerotouch_tokio::Device;
+use zerotouch_tokio::{Device, RenewError};
 
 const ID: &str = "pump-17";
 
@@ -33,9 +33,13 @@ fn config(emulator: &Emulator) -> Config {
 }
 
 async fn start(emulator: &Emulator, state: &Path) -> (Device, Vec<Event>) {
+    start_as(config(emulator), emulator, state).await
+}
+
+async fn start_as(config: Config, emulator: &Emulator, state: &Path) -> (Device, Vec<Event>) {
     let store = FileStore::open(state, ID).unwrap();
     let roots = Roots::Pem(emulator.ca_pem().into());
-    let (device, mut events) = Device::builder(config(emulator)).roots(roots).spawn(store).unwrap();
+    let (device, mut events) = Device::builder(config).roots(roots).spawn(store).unwrap();
     let mut seen = Vec::new();
     while !matches!(seen.last(), Some(Event::Connected { .. })) {
         let event = tokio::time::timeout(Duration::from_secs(30), events.recv());
@@ -63,7 +67,7 @@ async fn a_device_provisions_sends_renews_and_remembers() {
 
     let (device, seen) = start(&emulator, state.path()).await;
     assert!(
-        matches!(&seen[..], [Event::StateChanged(_), Event::Connected { credential: Credential::Active, thumbprint, .. }] if *thumbprint == renewed.thumbprint),
+        matches!(&seen[..], [Event::StateChanged(_), Event::Connected { credential: Credential::Active, thumbprint, .. }] if *thumbprint == Some(renewed.thumbprint)),
         "a good identity needs no provisioning: {seen:?}"
     );
     device.close().await;
@@ -82,4 +86,35 @@ async fn a_device_provisions_sends_renews_and_remembers() {
     assert_eq!(count(|event| matches!(event, CloudEvent::DeviceRegistered { .. })), 1);
     assert_eq!(count(|event| matches!(event, CloudEvent::CertificateIssued { .. })), 2);
     assert_eq!(count(|event| matches!(event, CloudEvent::HubConnected { .. })), 3);
+}
+
+// A device that is certified nowhere goes to its hub with tokens, over the same sockets, one after the
+// other.
+#[tokio::test]
+async fn a_device_without_a_certificate_works_with_tokens() {
+    let mut fixture = Fixture::default();
+    fixture.enrollment_groups[0].credential_policy = None;
+    let emulator = Emulator::builder().fixture(fixture).seed(1).start().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let mut config = config(&emulator);
+    config.hub.credential = HubCredential::Bootstrap;
+    config.sas_lifetime = Duration::from_secs(2);
+
+    let (device, seen) = start_as(config, &emulator, state.path()).await;
+    assert!(matches!(
+        seen.last(),
+        Some(Event::Connected { credential: Credential::Bootstrap, thumbprint: None, .. })
+    ));
+    let refused = device.renew().await.unwrap_err();
+    assert!(matches!(refused, RenewError::Rejected(zerotouch_device::RenewError::Bootstrap)));
+    let mut events = device.events();
+    while !matches!(events.recv().await.unwrap(), Event::Connected { .. }) {}
+    device.send_telemetry(Telemetry::new("on")).await.unwrap();
+    device.close().await;
+    let arrived = |event: CloudEvent| match event {
+        CloudEvent::Telemetry { payload, .. } => Some(payload),
+        _ => None,
+    };
+    let mut cloud = std::iter::from_fn(|| emulator.next_event(Duration::ZERO));
+    assert_eq!(cloud.find_map(arrived).unwrap(), b"on");
 }

@@ -1,7 +1,8 @@
 //! Which credential is shown next, and what follows when the last one was refused.
 //!
 //! Certificates are shown from the newest to the oldest; one that is refused is followed by the next at
-//! once, and the whole round counts as one attempt.
+//! once, and the whole round counts as one attempt. Where the hub is shown the bootstrap credential, the
+//! others of these follow it in the same way.
 //!
 //! | refused | next |
 //! |---|---|
@@ -10,18 +11,17 @@
 //! | the last one | by policy: the hub again or DPS, on the slow ladder, or the end |
 //! | accepted: the previous one | it is the active one again |
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use rand_core::CryptoRng;
 use zerotouch_credentials::ChainPolicy;
 use zerotouch_dps::RegistrationError;
-use zerotouch_store::{Change, Generation};
+use zerotouch_store::Change;
 use zerotouch_time::{Instant, Now, UnixTime};
 
 use super::{Device, Phase};
-use crate::hub::HubSession;
+use crate::hub::{HubSession, Shown};
 use crate::{Credential, Event, Failure, FailureClass, OnRefusal, Scope, TransportFailureKind};
 
 /// How many connections in a row that end soon make one suspect somebody else.
@@ -30,8 +30,8 @@ const SUSPECT_AFTER: u32 = 3;
 /// How the device is getting on with its hub.
 #[derive(Debug, Default)]
 pub(crate) struct Trial {
-    /// The generations refused in this round.
-    refused: Vec<u64>,
+    /// What was refused in this round.
+    refused: Vec<Shown>,
     /// Rounds in a row that led to no connection.
     failures: u32,
     /// Whether DPS is to be asked before the hub is dialled again.
@@ -48,12 +48,16 @@ impl Trial {
         self.is_over
     }
 
-    /// The hub has accepted the device.
-    pub(crate) fn connected(&mut self) {
-        *self = Self { short_lived: self.short_lived, ..Self::default() };
+    /// The hub has accepted the device. A bootstrap credential that is good is the first from now on.
+    pub(crate) fn connected(&mut self, shown: Shown) {
+        let attestation = match shown {
+            Shown::Attestation(turn) => turn,
+            Shown::Generation(_) => 0,
+        };
+        *self = Self { short_lived: self.short_lived, attestation, ..Self::default() };
     }
 
-    /// DPS has assigned a hub and issued a certificate.
+    /// DPS has assigned a hub.
     pub(crate) fn provisioned(&mut self) {
         *self = Self {
             short_lived: self.short_lived,
@@ -64,8 +68,18 @@ impl Trial {
 }
 
 impl<R: CryptoRng> Device<R> {
-    /// The certificate to show to the hub: the newest that is good still and was not refused in this round.
-    pub(super) fn candidate(&self, now: Now) -> Option<(Credential, Arc<Generation>)> {
+    /// What to show to the hub, of what was not refused in this round: the newest certificate that is good
+    /// still, or the bootstrap credential that was accepted last, and then the others.
+    pub(super) fn candidate(&self, now: Now) -> Option<(Credential, Shown)> {
+        let refused = |shown: &Shown| self.trial.refused.contains(shown);
+        if !self.config.wants_certificates() {
+            let (first, count) = (self.trial.attestation, 1 + self.config.other_attestations.len());
+            return (first..count)
+                .chain(0..first)
+                .map(Shown::Attestation)
+                .find(|shown| !refused(shown))
+                .map(|shown| (Credential::Bootstrap, shown));
+        }
         // Whether a certificate is good still is for the hub to say, where the clock is in doubt.
         let wall = now.wall.filter(|_| !self.doubts_clock);
         let identity = &self.identity;
@@ -78,8 +92,8 @@ impl<R: CryptoRng> Device<R> {
             .filter(|(_, generation)| {
                 wall.is_none_or(|wall| generation.chain.leaf().not_after() > wall)
             })
-            .find(|(_, generation)| !self.trial.refused.contains(&generation.number))
-            .map(|(credential, generation)| (credential, Arc::clone(generation)))
+            .map(|(credential, generation)| (credential, Shown::Generation(generation.number)))
+            .find(|(_, shown)| !refused(shown))
     }
 
     /// A session with the hub failed, or did not come up.
@@ -90,7 +104,18 @@ impl<R: CryptoRng> Device<R> {
             self.count_failure();
             return self.wait(Scope::Hub, credential, failure, now);
         }
-        self.trial.refused.push(session.generation);
+        self.refused_at_hub(credential, session.shown, failure, now);
+    }
+
+    /// The hub does not take a credential, or it cannot be shown.
+    pub(super) fn refused_at_hub(
+        &mut self,
+        credential: Credential,
+        shown: Shown,
+        failure: Failure,
+        now: Now,
+    ) {
+        self.trial.refused.push(shown);
         let discards = credential == Credential::Staged && self.storing.is_none();
         if discards {
             self.store(Change::DiscardStaged);
@@ -159,8 +184,8 @@ impl<R: CryptoRng> Device<R> {
     /// The hub has accepted a certificate that was in use before.
     pub(super) fn restore_previous(&mut self) {
         let Phase::Hub(session) = &self.phase else { return };
-        let is_latest =
-            self.identity.previous.first().is_some_and(|one| one.number == session.generation);
+        let latest = self.identity.previous.first().map(|one| Shown::Generation(one.number));
+        let is_latest = latest == Some(session.shown);
         if session.credential == Credential::Previous && is_latest && self.storing.is_none() {
             self.store(Change::RollBack);
         }

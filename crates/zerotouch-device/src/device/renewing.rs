@@ -21,7 +21,7 @@ use super::steer::request_for;
 use super::{Device, Phase};
 use crate::backoff::Ladder;
 use crate::config::lifetime;
-use crate::hub::{Draining, Renewing};
+use crate::hub::Renewing;
 use crate::{Event, Failure, RenewalFailure};
 
 /// After how many failures in a row the hub is not asked any more.
@@ -77,6 +77,9 @@ impl<R: CryptoRng> Device<R> {
     /// session with the hub.
     pub(super) fn renew_if_due(&mut self, now: Now) {
         self.schedule.look_at = None;
+        if !self.config.wants_certificates() {
+            return;
+        }
         let Phase::Hub(session) = &self.phase else { return };
         let is_idle = matches!(session.renewal, Renewing::No) && session.draining.is_none();
         let (true, true, None, Some(active)) =
@@ -130,7 +133,8 @@ impl<R: CryptoRng> Device<R> {
     /// A request that the last connection or the last run of the program left unanswered. One that failed
     /// has to wait for its time.
     pub(super) fn resume_renewal(&mut self, now: Now) {
-        if self.identity.pending.is_some()
+        if self.config.wants_certificates()
+            && self.identity.pending.is_some()
             && matches!(&self.phase, Phase::Hub(session) if session.link.is_up() && matches!(session.renewal, Renewing::No))
             && self.schedule.ladder.failures() == 0
         {
@@ -233,8 +237,7 @@ impl<R: CryptoRng> Device<R> {
     /// Makes way for another session, once nothing is in flight on this one.
     pub(super) fn switch(&mut self, now: Now) {
         if let Phase::Hub(session) = &mut self.phase {
-            let deadline = now.monotonic + self.config.close_timeout;
-            session.draining.get_or_insert(Draining::Flight { deadline });
+            session.make_way(now.monotonic + self.config.close_timeout);
         }
     }
 }

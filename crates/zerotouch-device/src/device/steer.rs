@@ -11,15 +11,15 @@ use zerotouch_credentials::{
 };
 use zerotouch_dps::{Assignment, ConnectionProfile, Registered};
 use zerotouch_hub::RequestId;
-use zerotouch_store::{Change, Generation, Key};
+use zerotouch_store::{Change, Key};
 use zerotouch_time::Now;
 
 use super::{Device, Phase, Then};
-use crate::hub::{HubSession, HubStep, Renewing};
+use crate::hub::{HubSession, HubStep, Renewing, Shown};
 use crate::provision::{DpsSession, DpsStep};
 use crate::{
-    Action, Attestation, CertificateSummary, ConnectionId, Credential, Dial, Event, Failure, Scope,
-    TlsIdentity,
+    Action, CertificateSummary, ConnectionId, Credential, Dial, Event, Failure, FailureClass,
+    Scope, TlsIdentity,
 };
 
 impl<R: CryptoRng> Device<R> {
@@ -30,35 +30,39 @@ impl<R: CryptoRng> Device<R> {
         }
         let hub_first = !self.trial.is_over() && !self.schedule.is_for_dps();
         match (&self.identity.assignment, self.candidate(now)) {
-            (Some(assignment), Some((credential, generation)))
+            (Some(assignment), Some((credential, shown)))
                 if hub_first || credential == Credential::Staged =>
             {
-                self.dial_hub(assignment.clone(), credential, &generation, now);
+                self.dial_hub(assignment.clone(), credential, shown, now);
             }
             _ => self.provision(now),
         }
     }
 
     pub(super) fn provision(&mut self, now: Now) {
-        let Some(pending) = &self.identity.pending else {
-            if let Err(failure) = self.create_key() {
-                self.wait(Scope::Dps, Credential::Bootstrap, failure, now);
+        let csr = match &self.identity.pending {
+            _ if !self.config.wants_certificates() => None,
+            None => {
+                if let Err(failure) = self.create_key() {
+                    self.wait(Scope::Dps, Credential::Bootstrap, failure, now);
+                }
+                return;
             }
-            return;
-        };
-        let registration_id = self.config.registration.registration_id.as_str();
-        let csr = match request_for(&pending.key, registration_id) {
-            Ok(request) => request.to_base64(),
-            Err(error) => return self.wait(Scope::Dps, Credential::Bootstrap, error.into(), now),
+            Some(pending) => {
+                let registration_id = self.config.registration.registration_id.as_str();
+                match request_for(&pending.key, registration_id) {
+                    Ok(request) => Some(request.to_base64()),
+                    Err(error) => {
+                        return self.wait(Scope::Dps, Credential::Bootstrap, error.into(), now);
+                    }
+                }
+            }
         };
         let turn = self.trial.attestation;
-        let identity = match self.config.attestation(turn) {
-            Some(Attestation::X509(identity)) => Some(identity.clone()),
-            _ => None,
+        let identity = match self.bootstrap_identity(turn, now) {
+            Ok(identity) => identity,
+            Err(failure) => return self.fail_at_dps(failure, now),
         };
-        if let Some(finding) = identity.as_ref().and_then(|identity| self.lint(identity, now)) {
-            return self.fail_at_dps(Failure::Attestation(Arc::new(finding)), now);
-        }
         let (host, port) = (self.config.provisioning_host.clone(), self.config.provisioning_port);
         let connection = self.dial(host, port, identity);
         let session =
@@ -66,7 +70,16 @@ impl<R: CryptoRng> Device<R> {
         self.phase = Phase::Dps(session);
     }
 
-    /// What is wrong with a bootstrap certificate, before the service is asked in vain.
+    /// What TLS presents with a bootstrap credential, unless a service would be asked in vain.
+    fn bootstrap_identity(&self, turn: usize, now: Now) -> Result<Option<TlsIdentity>, Failure> {
+        let identity = self.config.tls_identity(turn);
+        match identity.and_then(|identity| self.lint(identity, now)) {
+            Some(finding) => Err(Failure::Attestation(Arc::new(finding))),
+            None => Ok(identity.cloned()),
+        }
+    }
+
+    /// What is wrong with a bootstrap certificate.
     fn lint(&self, identity: &TlsIdentity, now: Now) -> Option<Finding> {
         let policy = ChainPolicy {
             now: now.wall.filter(|_| !self.doubts_clock),
@@ -76,33 +89,40 @@ impl<R: CryptoRng> Device<R> {
         findings.into_iter().find(Finding::is_error)
     }
 
-    fn dial_hub(
-        &mut self,
-        assignment: Assignment,
-        credential: Credential,
-        generation: &Generation,
-        now: Now,
-    ) {
-        let signer = match generation.key.signer() {
-            Ok(signer) => signer,
-            Err(error) => {
-                return self.wait(Scope::Hub, credential, RequestError::from(error).into(), now);
+    fn dial_hub(&mut self, assignment: Assignment, credential: Credential, shown: Shown, now: Now) {
+        let identity = match shown {
+            Shown::Attestation(turn) => self.bootstrap_identity(turn, now),
+            Shown::Generation(number) => self.issued_identity(number),
+        };
+        let identity = match identity {
+            Ok(identity) => identity,
+            Err(failure) if failure.class() == FailureClass::IdentityTerminal => {
+                return self.refused_at_hub(credential, shown, failure, now);
             }
+            Err(failure) => return self.wait(Scope::Hub, credential, failure, now),
         };
         // The hub may hold the answer to an earlier request, and deliver it before anything is asked.
-        if self.lasting.renewal.is_none() && self.identity.active.is_some() {
+        if self.lasting.renewal.is_none()
+            && self.identity.active.is_some()
+            && self.config.wants_certificates()
+        {
             self.lasting.renewal = self.prepare_renewal(&assignment.device_id).ok().flatten();
         }
-        let identity = TlsIdentity { signer, chain: generation.chain.clone() };
-        let connection =
-            self.dial(assignment.assigned_hub.clone(), self.config.hub.port, Some(identity));
+        let connection = self.dial(assignment.assigned_hub.clone(), self.config.hub.port, identity);
         self.phase = Phase::Hub(HubSession::new(
             &self.config,
             connection,
-            (credential, generation.number),
+            (credential, shown),
             assignment,
             now.monotonic,
         ));
+    }
+
+    /// What TLS presents with an issued certificate.
+    fn issued_identity(&self, number: u64) -> Result<Option<TlsIdentity>, Failure> {
+        let Some(generation) = self.identity.generation(number) else { return Ok(None) };
+        let signer = generation.key.signer().map_err(RequestError::from)?;
+        Ok(Some(TlsIdentity { signer, chain: generation.chain.clone() }))
     }
 
     fn dial(&mut self, host: String, port: u16, identity: Option<TlsIdentity>) -> ConnectionId {
@@ -152,6 +172,7 @@ impl<R: CryptoRng> Device<R> {
                 }
                 self.switch(now);
             }
+            Change::Assign(_) => self.trial.provisioned(),
             Change::Activate => {
                 if let Phase::Hub(session) = &mut self.phase {
                     session.credential = Credential::Active;
@@ -221,7 +242,7 @@ impl<R: CryptoRng> Device<R> {
         }
     }
 
-    /// Checks an assignment and its chain, and stores them together.
+    /// Checks an assignment and its chain, where one was asked for, and stores them together.
     fn adopt(&mut self, registered: Registered, now: Now) -> Result<(), Failure> {
         let Registered { assignment, substatus, issued_certificate_chain, .. } = registered;
         match &assignment.connection_profile {
@@ -231,11 +252,16 @@ impl<R: CryptoRng> Device<R> {
         if !self.config.hub.hosts.allows(&assignment.assigned_hub) {
             return Err(Failure::HubNotAllowed { host: assignment.assigned_hub });
         }
-        let chain = self.accept(&issued_certificate_chain, &assignment.device_id, now)?;
+        let change = if self.config.wants_certificates() {
+            let chain = self.accept(&issued_certificate_chain, &assignment.device_id, now)?;
+            Change::Stage { chain, assignment: Some(assignment.clone()) }
+        } else {
+            Change::Assign(assignment.clone())
+        };
         self.dps_ladder.reset();
         self.hub_ladder.reset();
-        self.events.push_back(Event::Assigned { assignment: assignment.clone(), substatus });
-        self.store(Change::Stage { chain, assignment: Some(assignment) });
+        self.events.push_back(Event::Assigned { assignment, substatus });
+        self.store(change);
         Ok(())
     }
 
@@ -293,23 +319,18 @@ impl<R: CryptoRng> Device<R> {
 
     fn hub_connected(&mut self, now: Now) {
         let Phase::Hub(session) = &self.phase else { return };
-        let credential = session.credential;
-        let generation = match credential {
-            Credential::Staged => self.identity.staged.as_ref(),
-            Credential::Previous => {
-                self.identity.previous.iter().find(|one| one.number == session.generation)
-            }
-            _ => self.identity.active.as_ref(),
+        let (credential, shown) = (session.credential, session.shown);
+        let chain = match shown {
+            Shown::Attestation(turn) => self.config.tls_identity(turn).map(|one| &one.chain),
+            Shown::Generation(number) => self.identity.generation(number).map(|one| &one.chain),
         };
-        if let Some(generation) = generation {
-            self.events.push_back(Event::Connected {
-                assignment: session.assignment().clone(),
-                credential,
-                thumbprint: generation.chain.leaf().thumbprint(),
-            });
-        }
+        self.events.push_back(Event::Connected {
+            assignment: session.assignment().clone(),
+            credential,
+            thumbprint: chain.map(|chain| chain.leaf().thumbprint()),
+        });
         self.attempts = 0;
-        self.trial.connected();
+        self.trial.connected(shown);
         self.hub_ladder.reset();
         self.identity_ladder.reset();
         match credential {

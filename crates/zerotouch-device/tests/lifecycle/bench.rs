@@ -120,6 +120,16 @@ impl Bench {
 
     /// The same, with a store that somebody has been at.
     pub(crate) fn restart_as(self, after: Duration, change: impl FnOnce(&mut Identity)) -> Self {
+        self.restart_with(after, change, |_| {})
+    }
+
+    /// The same, told other things than before.
+    pub(crate) fn restart_with(
+        self,
+        after: Duration,
+        change: impl FnOnce(&mut Identity),
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut cloud = self.cloud;
         if let Some((_, link)) = self.connection {
             cloud.handle_closed(link, self.now);
@@ -128,7 +138,7 @@ impl Bench {
         let now = Now { monotonic: self.now.monotonic + after, wall };
         let mut identity = self.store.identity().clone();
         change(&mut identity);
-        let mut bench = Self::at(cloud, identity, now, |_| {});
+        let mut bench = Self::at(cloud, identity, now, configure);
         bench.connections = self.connections;
         bench
     }
@@ -197,8 +207,12 @@ impl Bench {
 
     /// Another cloud in the place of this one, with the same enrolment and other authorities.
     pub(crate) fn replace_cloud(&mut self, seed: u64) {
+        self.replace_cloud_by(fixture(), seed);
+    }
+
+    /// Another cloud like this, where the device's group has the key it had.
+    pub(crate) fn replace_cloud_by(&mut self, mut fixture: Fixture, seed: u64) {
         let key = self.cloud.group_key(Fixture::DEFAULT_GROUP).unwrap().to_base64();
-        let mut fixture = fixture();
         fixture.enrollment_groups[0].attestation = GroupAttestation::SymmetricKeys(SymmetricKeys {
             primary: Some(SymmetricKey::from_base64(&key).unwrap()),
             ..SymmetricKeys::default()
@@ -317,6 +331,7 @@ fn name(change: &Change) -> &'static str {
     match change {
         Change::Begin { .. } => "begin",
         Change::Stage { .. } => "stage",
+        Change::Assign(_) => "assign",
         Change::Activate => "activate",
         Change::RollBack => "roll back",
         Change::DiscardStaged => "discard staged",
