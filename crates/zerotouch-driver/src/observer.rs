@@ -171,7 +171,9 @@ impl Observer {
 fn method(event: &MethodEvent) {
     match event {
         MethodEvent::Called { method, .. } => debug!(method, "method called"),
-        MethodEvent::TurnedAway { method } => warn!(method, "method turned away: too many calls"),
+        MethodEvent::TurnedAway { method, calls } => {
+            warn!(method, calls, "methods turned away: too many calls");
+        }
         MethodEvent::Abandoned(_) => debug!("method call abandoned"),
         _ => {}
     }

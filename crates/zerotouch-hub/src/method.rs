@@ -4,8 +4,13 @@
 //! |---|---|---|
 //! | none | a call, there is room | open: [`MethodEvent::Called`] |
 //! | | a call, all places are taken | answered with 503: [`MethodEvent::TurnedAway`] |
-//! | open | `respond` | none: the answer is published |
+//! | open | `respond` | answered: the answer is to be published |
 //! | | `interrupt` (the connection ended) | none: the hub has given its caller up |
+//! | answered | `poll_request` | none |
+//!
+//! Whatever a hub does, and however seldom an application listens: open and answered calls share their
+//! places, as many 503 wait at most (a caller beyond is left to its own time-out), calls turned away
+//! are told as one event, and a call that ended before it was told is not told.
 //!
 //! How long a caller waits (5 to 300 s) is its own affair and is not told: a late answer goes out and
 //! the hub drops it.
@@ -42,10 +47,12 @@ pub enum MethodEvent {
         /// JSON as it came, at most 128 KiB; may be empty.
         payload: Vec<u8>,
     },
-    /// A call was answered with 503, because as many as may be are open.
+    /// Calls were answered with 503, because as many as may be are open.
     TurnedAway {
-        /// Which method.
+        /// Which method, or that of the last.
         method: String,
+        /// How many calls.
+        calls: u32,
     },
     /// The connection ended before the call was answered: its caller has been told.
     Abandoned(MethodCall),
@@ -78,6 +85,8 @@ pub struct Methods {
     last: u64,
     requests: VecDeque<Request>,
     events: VecDeque<MethodEvent>,
+    /// Calls that nobody was told of yet, and the method of the last.
+    turned_away: Option<(String, u32)>,
 }
 
 impl Default for Methods {
@@ -95,15 +104,19 @@ impl Methods {
             last: 0,
             requests: VecDeque::new(),
             events: VecDeque::new(),
+            turned_away: None,
         }
     }
 
     /// A call arrived, as [`Inbound::Method`](crate::Inbound::Method).
     pub fn handle_call(&mut self, name: &str, request_id: &str, payload: &[u8]) {
         let method = String::from(name);
-        if self.open.len() >= self.max_open {
-            self.publish(TOO_MANY_CALLS, request_id, b"");
-            self.events.push_back(MethodEvent::TurnedAway { method });
+        if self.open.len() + self.requests.len() >= self.max_open {
+            if self.requests.len() < self.max_open {
+                self.publish(TOO_MANY_CALLS, request_id, b"");
+            }
+            let before = self.turned_away.take().map_or(0, |(_, calls)| calls);
+            self.turned_away = Some((method, before.saturating_add(1)));
             return;
         }
         self.last += 1;
@@ -135,8 +148,13 @@ impl Methods {
     /// The connection ended.
     pub fn interrupt(&mut self) {
         self.requests.clear();
-        let abandoned = core::mem::take(&mut self.open).into_keys();
-        self.events.extend(abandoned.map(MethodEvent::Abandoned));
+        let mut abandoned = core::mem::take(&mut self.open);
+        // Who was not told of a call need not be told of its end.
+        self.events.retain(|event| match event {
+            MethodEvent::Called { call, .. } => abandoned.remove(call).is_none(),
+            _ => true,
+        });
+        self.events.extend(abandoned.into_keys().map(MethodEvent::Abandoned));
     }
 
     /// The next answer to publish.
@@ -146,7 +164,10 @@ impl Methods {
 
     /// What happened.
     pub fn poll_event(&mut self) -> Option<MethodEvent> {
-        self.events.pop_front()
+        self.events.pop_front().or_else(|| {
+            let (method, calls) = self.turned_away.take()?;
+            Some(MethodEvent::TurnedAway { method, calls })
+        })
     }
 
     fn publish(&mut self, status: i32, request_id: &str, payload: &[u8]) {
@@ -187,10 +208,42 @@ mod tests {
         let mut methods = Methods::new(1);
         let open = call(&mut methods, "a", "r1");
         methods.handle_call("b", "r2", b"");
-        assert_eq!(methods.poll_event(), Some(MethodEvent::TurnedAway { method: "b".into() }));
+        assert_eq!(
+            methods.poll_event(),
+            Some(MethodEvent::TurnedAway { method: "b".into(), calls: 1 })
+        );
         assert_eq!(methods.poll_request().unwrap().topic, "$iothub/methods/res/503/?$rid=r2");
         methods.respond(open, 200, b"").unwrap();
+        assert_eq!(methods.poll_request().unwrap().topic, "$iothub/methods/res/200/?$rid=r1");
         call(&mut methods, "c", "r3");
+    }
+
+    // A hub that calls without end and acknowledges nothing, and an application that does not listen:
+    // little is kept, and what was turned away is told by number.
+    #[test]
+    fn nothing_grows_without_end() {
+        let mut methods = Methods::new(3);
+        for n in 0..1000 {
+            for call in 0..10 {
+                methods.handle_call("a", &format!("{n}-{call}"), b"{}");
+            }
+            assert_eq!((methods.events.len(), methods.requests.len()), (3, 3));
+            methods.interrupt();
+            assert!(methods.events.is_empty() && methods.requests.is_empty());
+        }
+        let told = Some(MethodEvent::TurnedAway { method: "a".into(), calls: 7000 });
+        assert_eq!((methods.poll_event(), methods.poll_event()), (told, None));
+
+        // Answers that wait to be sent take places.
+        for n in 0..1000 {
+            methods.handle_call("a", &format!("{n}"), b"{}");
+            if let Some(MethodEvent::Called { call, .. }) = methods.poll_event() {
+                methods.respond(call, 200, b"").unwrap();
+            }
+        }
+        assert_eq!(methods.requests.len(), 3);
+        while methods.poll_request().is_some() {}
+        call(&mut methods, "b", "r");
     }
 
     // The hub fails a call whose device goes; an answer on the next connection would answer nobody.
