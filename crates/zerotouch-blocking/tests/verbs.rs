@@ -8,9 +8,11 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use zerotouch_blocking::{Builder, ConnectError, Device, ReportError, RespondError, SendError};
+use zerotouch_blocking::{
+    Builder, ConnectError, Device, ReportError, RespondError, SendError, StartError,
+};
 use zerotouch_credentials::SymmetricKey;
-use zerotouch_device::{Attestation, Config, Event, Failure, State};
+use zerotouch_device::{Attestation, Config, ConfigError, Event, Failure, State};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
 use zerotouch_emulator::cloud::{DpsSettings, Fixture};
@@ -172,5 +174,29 @@ fn waiting_for_a_state_ends_in_time() {
     let short = Duration::from_millis(50);
     let state = device.wait_for_state(short, |state| *state == State::Connected);
     assert_eq!(state, State::Provisioning);
+    device.close();
+}
+
+// What is known to be wrong is told before anything is opened, stored or dialled.
+#[test]
+fn a_configuration_that_cannot_work_starts_nothing() {
+    let emulator = emulator(11);
+    let mut config = config(&emulator);
+    config.queue.max_messages = 0;
+    let refused = builder(&emulator, config).spawn(MemoryStore::new());
+    let Err(StartError::Config(error)) = refused else { panic!("it was started") };
+    assert_eq!(error, ConfigError::Zero { member: "queue.max_messages" });
+}
+
+// A refusal is the end of waiting only when there is no other credential to show.
+#[test]
+fn whoever_waits_is_told_of_a_refusal_only_by_the_last_credential() {
+    let emulator = emulator(12);
+    let mut config = config(&emulator);
+    let wrong = Attestation::SymmetricKey(SymmetricKey::from_base64(WRONG_KEY).unwrap());
+    let good = std::mem::replace(&mut config.attestation, wrong);
+    config.other_attestations = vec![good];
+    let connecting = builder(&emulator, config).connect(MemoryStore::new());
+    let (device, _events) = connecting.unwrap();
     device.close();
 }

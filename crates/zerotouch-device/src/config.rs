@@ -1,5 +1,7 @@
 //! What a device is told before it starts.
 
+mod validate;
+
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec;
@@ -13,6 +15,7 @@ use zerotouch_hub::{DEFAULT_API_VERSION, RenewalConfig};
 use zerotouch_mqtt_session::ClientConfig;
 use zerotouch_time::{Now, UnixTime};
 
+pub use self::validate::ConfigError;
 use crate::{Failure, QueuePolicy, TlsIdentity};
 
 /// MQTT over TLS.
@@ -28,7 +31,8 @@ pub enum Attestation {
     X509(TlsIdentity),
 }
 
-/// Everything a device is told. Public members have the defaults that [`Config::new`] states.
+/// Everything a device is told. Public members have the defaults that [`Config::new`] states, and
+/// [`Config::validate`] says whether they can work.
 #[derive(Debug)]
 pub struct Config {
     /// Host of the provisioning service; default [`GLOBAL_HOST`].
@@ -92,6 +96,9 @@ impl Config {
         }
     }
 }
+
+/// Seconds of keep-alive beyond which the hub does not believe a device (IoT Hub MQTT documentation).
+pub(crate) const MAX_KEEP_ALIVE: u16 = 1177;
 
 impl Config {
     /// The bootstrap credentials, in the order in which they are shown.
@@ -166,8 +173,7 @@ pub struct HubPolicy {
     pub twin: bool,
     /// The model that the device implements, as `dtmi:com:example:Thermostat;1`; default none.
     pub model_id: Option<String>,
-    /// Seconds of silence after which the device pings; default 240, at most 1177 are useful (the
-    /// hub's ceiling).
+    /// Seconds of silence after which the device pings; default 240, at most 1177 (the hub's ceiling).
     pub keep_alive: u16,
 }
 

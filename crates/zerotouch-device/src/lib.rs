@@ -69,8 +69,8 @@ mod queue;
 mod seam;
 
 pub use config::{
-    Attestation, Backoff, Config, HubCredential, HubHosts, HubPolicy, OnRefusal, RenewalPolicy,
-    RetryPolicy,
+    Attestation, Backoff, Config, ConfigError, HubCredential, HubHosts, HubPolicy, OnRefusal,
+    RenewalPolicy, RetryPolicy,
 };
 pub use device::{Device, RenewError, SendError, State};
 pub use failure::{

@@ -5,7 +5,7 @@ use std::io;
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng;
 use thiserror::Error;
-use zerotouch_device::{Config, Device};
+use zerotouch_device::{Config, ConfigError, Device};
 use zerotouch_store::{RecordQueue, Store, StoreError};
 use zerotouch_tls::TlsConfigError;
 
@@ -15,6 +15,9 @@ use crate::{Clock, ConnectError, Done, Waiters};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// The configuration cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The operating system gave no randomness, so no key can be made.
     #[error("the operating system gave no randomness: {0}")]
     Randomness(getrandom::Error),
@@ -49,6 +52,7 @@ pub fn prepare(
     clock: Clock,
     connected: Option<Done<Result<(), ConnectError>>>,
 ) -> Result<(Device<DeviceRng>, Waiters), StartError> {
+    config.validate()?;
     let rng = device_rng()?;
     let mut waiters = Waiters::new(&config, connected);
     let mut device = Device::new(config, store.load()?, rng);

@@ -12,14 +12,16 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast::Receiver;
 use zerotouch_credentials::SymmetricKey;
-use zerotouch_device::{Attestation, Config, Event, Failure, State};
+use zerotouch_device::{Attestation, Config, ConfigError, Event, Failure, State};
 use zerotouch_dps::{IdScope, RegistrationId};
 use zerotouch_emulator::Emulator;
 use zerotouch_emulator::cloud::{CloudEvent, DpsSettings, Fixture};
 use zerotouch_hub::{MethodEvent, RespondError as Unanswerable, Telemetry, TwinEvent};
 use zerotouch_store::{FileStore, MemoryStore};
 use zerotouch_tls::Roots;
-use zerotouch_tokio::{Builder, ConnectError, Device, ReportError, RespondError, SendError};
+use zerotouch_tokio::{
+    Builder, ConnectError, Device, ReportError, RespondError, SendError, StartError,
+};
 
 const ID: &str = "pump-17";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -249,4 +251,28 @@ async fn a_connect_that_is_dropped_stops_its_device() {
     let connecting = builder(&emulator, config(&emulator)).connect(store);
     let (device, _events) = tokio::time::timeout(PATIENCE, connecting).await.unwrap().unwrap();
     device.send_telemetry(Telemetry::new("x")).await.unwrap();
+}
+
+// What is known to be wrong is told before anything is opened, stored or dialled.
+#[tokio::test]
+async fn a_configuration_that_cannot_work_starts_nothing() {
+    let emulator = emulator(11);
+    let mut config = config(&emulator);
+    config.queue.max_messages = 0;
+    let refused = builder(&emulator, config).spawn(MemoryStore::new());
+    let Err(StartError::Config(error)) = refused else { panic!("it was started") };
+    assert_eq!(error, ConfigError::Zero { member: "queue.max_messages" });
+}
+
+// A refusal is the end of waiting only when there is no other credential to show.
+#[tokio::test]
+async fn whoever_waits_is_told_of_a_refusal_only_by_the_last_credential() {
+    let emulator = emulator(12);
+    let mut config = config(&emulator);
+    let wrong = Attestation::SymmetricKey(SymmetricKey::from_base64(WRONG_KEY).unwrap());
+    let good = std::mem::replace(&mut config.attestation, wrong);
+    config.other_attestations = vec![good];
+    let connecting = builder(&emulator, config).connect(MemoryStore::new());
+    let (device, _events) = tokio::time::timeout(PATIENCE, connecting).await.unwrap().unwrap();
+    device.close().await;
 }

@@ -6,6 +6,7 @@
 
 mod bench;
 mod bootstrap;
+mod configuration;
 mod failures;
 mod renewal;
 mod telemetry;
