@@ -148,9 +148,7 @@ impl<'t> Journey<'t> {
             }
             Event::Connected { assignment, credential, thumbprint } => {
                 let thumbprint = thumbprint.as_ref().map(ToString::to_string);
-                let shown = thumbprint
-                    .as_ref()
-                    .map_or_else(|| "a token".into(), |thumbprint| short(thumbprint));
+                let shown = thumbprint.as_ref().map_or_else(|| "a token".into(), short);
                 let words = format!(
                     "connected to {} with the {credential}, {shown}",
                     assignment.assigned_hub
