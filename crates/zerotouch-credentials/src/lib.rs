@@ -47,5 +47,5 @@ pub use crate::private_key::{PrivateKey, PrivateKeyError};
 pub use crate::random::RandomnessError;
 pub use crate::request::{CertificateRequest, MAX_COMMON_NAME_CHARS, RequestError};
 pub use crate::sas::{SasClaims, SasError, SasField, SasToken};
-pub use crate::signer::{KeyAlgorithm, SignError, Signer};
+pub use crate::signer::{KeyAlgorithm, KeySlots, SignError, Signer};
 pub use crate::verify::{SignatureError, verify_signature};

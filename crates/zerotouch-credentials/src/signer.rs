@@ -1,6 +1,8 @@
 //! The one thing that signs: certificate requests and TLS handshakes alike.
 
 use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt::{self, Debug};
@@ -73,6 +75,25 @@ pub trait Signer: Send + Sync + Debug {
         let _ = message;
         Err(SignError::Unsupported)
     }
+}
+
+/// Where keys are made that never leave it: a few places, each of which holds one key and has an address.
+///
+/// Like signing, these are direct calls: they are functions, not I/O that a driver does.
+pub trait KeySlots: Send + Sync + Debug {
+    /// Whether a key can be made without touching those at these addresses.
+    fn has_room(&self, in_use: &[&str]) -> bool;
+
+    /// Makes a new key in a place that is not in use, instead of whatever is there: its address, and
+    /// what signs with it.
+    fn create(
+        &self,
+        algorithm: KeyAlgorithm,
+        in_use: &[&str],
+    ) -> Result<(String, Arc<dyn Signer>), SignError>;
+
+    /// Opens the key at this address.
+    fn open(&self, address: &str) -> Result<Arc<dyn Signer>, SignError>;
 }
 
 /// Why a signature was not made.

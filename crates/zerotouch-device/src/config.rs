@@ -4,12 +4,13 @@ mod validate;
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-use zerotouch_credentials::{Certificate, KeyAlgorithm, SymmetricKey};
+use zerotouch_credentials::{Certificate, KeyAlgorithm, KeySlots, SymmetricKey};
 use zerotouch_dps::{GLOBAL_HOST, IdScope, RegistrationId};
 use zerotouch_hub::{DEFAULT_API_VERSION, RenewalConfig};
 use zerotouch_mqtt_session::ClientConfig;
@@ -48,6 +49,9 @@ pub struct Config {
     pub other_attestations: Vec<Attestation>,
     /// The algorithm of new keys; default ECDSA on P-384, which every policy accepts.
     pub key_algorithm: KeyAlgorithm,
+    /// Where new keys are made; default none, which is in this process's memory. Two places are enough:
+    /// they take turns, and a previous certificate goes when its place is needed.
+    pub key_slots: Option<Arc<dyn KeySlots>>,
     /// About hubs.
     pub hub: HubPolicy,
     /// About trying again.
@@ -84,6 +88,7 @@ impl Config {
             attestation,
             other_attestations: Vec::new(),
             key_algorithm: KeyAlgorithm::EcdsaP384,
+            key_slots: None,
             hub: HubPolicy::default(),
             retry: RetryPolicy::default(),
             queue: QueuePolicy::default(),

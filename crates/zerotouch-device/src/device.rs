@@ -186,7 +186,7 @@ pub struct Device<R> {
 impl<R: CryptoRng> Device<R> {
     /// A device with the identity that its store holds.
     pub fn new(config: Config, identity: Identity, mut rng: R) -> Self {
-        Self {
+        let mut device = Self {
             lasting: Lasting {
                 queue: Queue::new(config.queue),
                 methods: Methods::default(),
@@ -209,7 +209,9 @@ impl<R: CryptoRng> Device<R> {
             actions: VecDeque::new(),
             events: VecDeque::new(),
             told: State::Idle,
-        }
+        };
+        device.open_keys();
+        device
     }
 
     /// Begins to live. A second call does nothing.

@@ -17,12 +17,12 @@ use sha2::{Digest, Sha256, Sha384};
 use zeroize::Zeroizing;
 use zerotouch_credentials::{KeyAlgorithm, SignError, Signer, verify_signature};
 
-use crate::token::{self, PublicKey};
+use crate::token::{self, Access, PublicKey};
 use crate::uri::KeyUri;
 
 /// `CKA_EC_PARAMS` of the curves: the DER of their object identifiers (RFC 5480 §2.1.1.1).
-const P256: &[u8] = &[0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
-const P384: &[u8] = &[0x06, 0x05, 0x2B, 0x81, 0x04, 0x00, 0x22];
+pub(crate) const P256: &[u8] = &[0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
+pub(crate) const P384: &[u8] = &[0x06, 0x05, 0x2B, 0x81, 0x04, 0x00, 0x22];
 
 /// What stands before a SHA-256 hash in a PKCS #1 v1.5 signature (RFC 8017 §9.2, note 1).
 const SHA256_DIGEST_INFO: [u8; 19] = [
@@ -88,6 +88,14 @@ pub enum Pkcs11Error {
         /// What the token says.
         source: Error,
     },
+    /// The token has refused the PIN before.
+    #[error(
+        "the token has refused the PIN, which is not tried again: put the right one there and restart"
+    )]
+    PinRefused,
+    /// All places for keys are taken.
+    #[error("every slot for keys holds one that is in use")]
+    NoFreeSlot,
     /// Not exactly one private key fits.
     #[error(
         "{found} private keys fit the URI, one must; check object= and id=, and whether the key \
@@ -273,7 +281,7 @@ fn open_key(
     uri: &KeyUri,
     pin: Option<&Zeroizing<String>>,
 ) -> Result<(Opened, KeyAlgorithm, Vec<u8>), Pkcs11Error> {
-    let session = token::open_session(uri, pin)?;
+    let session = token::open_session(uri, pin, Access::Read)?;
     let key = token::find_private_key(&session, uri)?;
     let (algorithm, public_key) = match token::read_public_key(&session, key)? {
         PublicKey::Ec { curve, point } => ec_public_key(&curve, &point)?,
@@ -288,7 +296,7 @@ impl fmt::Debug for Pkcs11Signer {
     }
 }
 
-fn read_pin(path: &Path) -> Result<Zeroizing<String>, Pkcs11Error> {
+pub(crate) fn read_pin(path: &Path) -> Result<Zeroizing<String>, Pkcs11Error> {
     let mut pin = fs::read_to_string(path)
         .map(Zeroizing::new)
         .map_err(|source| Pkcs11Error::PinSource { path: path.to_path_buf(), source })?;

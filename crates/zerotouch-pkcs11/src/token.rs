@@ -1,21 +1,31 @@
-//! Finding one key in one token.
+//! Finding one key in one token, and making one.
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
+use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 use zeroize::Zeroizing;
+use zerotouch_credentials::KeyAlgorithm;
 
-use crate::signer::Pkcs11Error;
+use crate::signer::{P256, P384, Pkcs11Error};
 use crate::uri::KeyUri;
+
+/// What a session is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
 
 /// Loads the module and opens a session with the one token that `uri` names, logged in if a PIN is
 /// given.
 pub(crate) fn open_session(
     uri: &KeyUri,
     pin: Option<&Zeroizing<String>>,
+    access: Access,
 ) -> Result<Session, Pkcs11Error> {
     let module = Pkcs11::new(&uri.module_path)
         .map_err(|source| Pkcs11Error::Module { path: uri.module_path.clone(), source })?;
@@ -27,7 +37,10 @@ pub(crate) fn open_session(
         }
     }
     let slot = find_slot(&module, uri)?;
-    let session = module.open_ro_session(slot)?;
+    let session = match access {
+        Access::Read => module.open_ro_session(slot)?,
+        Access::Write => module.open_rw_session(slot)?,
+    };
     if let Some(pin) = pin {
         match session.login(UserType::User, Some(&AuthPin::from(pin.as_str()))) {
             // Login is the process's, not the session's.
@@ -72,6 +85,45 @@ pub(crate) fn find_private_key(
         [only] => Ok(*only),
         found => Err(Pkcs11Error::Key { found: found.len() }),
     }
+}
+
+/// Makes a key pair under the label that `uri` names, in place of the one that is there.
+pub(crate) fn replace_key_pair(
+    session: &Session,
+    uri: &KeyUri,
+    algorithm: KeyAlgorithm,
+) -> Result<(), Pkcs11Error> {
+    let label = uri.object.clone().unwrap_or_default().into_bytes();
+    // The public half is found by it.
+    let id = uri.id.clone().unwrap_or_else(|| label.clone());
+    let named = [Attribute::Label(label), Attribute::Id(id)];
+    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+        let template = [&named[..], &[Attribute::Class(class)]].concat();
+        for object in session.find_objects(&template)? {
+            session.destroy_object(object)?;
+        }
+    }
+    let (mechanism, parameters) = if let Some(bits) = algorithm.rsa_bits() {
+        // At most 4,096.
+        let bits = u64::try_from(bits).unwrap_or_default();
+        let size = Attribute::ModulusBits(bits.into());
+        let exponent = Attribute::PublicExponent(vec![1, 0, 1]);
+        (Mechanism::RsaPkcsKeyPairGen, vec![size, exponent])
+    } else {
+        let curve = if algorithm == KeyAlgorithm::EcdsaP256 { P256 } else { P384 };
+        (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(curve.to_vec())])
+    };
+    let public = [&named[..], &parameters, &[Attribute::Token(true), Attribute::Verify(true)]];
+    let private = [
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Sign(true),
+    ];
+    let private = [&named[..], &private];
+    session.generate_key_pair(&mechanism, &public.concat(), &private.concat())?;
+    Ok(())
 }
 
 /// A public key as the token encodes it.

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod life;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -153,6 +154,8 @@ fn inside_the_process_with_the_token() {
     assert!(matches!(wrong, Pkcs11Error::Login { .. }));
     assert!(!format!("{wrong} {wrong:?}").contains("00000"));
 
+    life::a_device_lives_by_its_token(&directory);
+    life::a_refused_pin_is_tried_once(&directory);
     lost_sessions(&directory);
     // The last: after it there is no token.
     a_removed_token(&directory);

@@ -184,6 +184,17 @@ impl Identity {
         kept.find(|generation| generation.number == number).map(|generation| &**generation)
     }
 
+    /// The addresses of all keys in hardware.
+    pub fn key_addresses(&self) -> Vec<&str> {
+        let generations = self.staged.iter().chain(&self.active).chain(&self.previous);
+        let keys = generations.map(|one| &one.key).chain(self.pending.iter().map(|one| &one.key));
+        keys.filter_map(|key| match key {
+            Key::Reference(reference) => Some(reference.uri()),
+            Key::Software(_) => None,
+        })
+        .collect()
+    }
+
     /// Gives the keys in hardware that have none yet what signs with them. `open` yields `None` for
     /// a key it cannot open; that one, and one whose slot holds another key by now, stays as it is
     /// and fails when it should sign.

@@ -1,5 +1,6 @@
 //! What happens next: from the identity to the session, from a session's step to a change.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::mem;
@@ -7,11 +8,11 @@ use core::mem;
 use rand_core::CryptoRng;
 use zerotouch_credentials::{
     CertificateChain, CertificateRequest, ChainError, ChainPolicy, Finding, PrivateKey,
-    RequestError,
+    RequestError, SignError,
 };
 use zerotouch_dps::{Assignment, ConnectionProfile, Registered};
 use zerotouch_hub::RequestId;
-use zerotouch_store::{Change, Key};
+use zerotouch_store::{Change, Key, KeyReference};
 use zerotouch_time::Now;
 
 use super::{Device, Phase, Then};
@@ -28,6 +29,7 @@ impl<R: CryptoRng> Device<R> {
         if !matches!(self.phase, Phase::Ready) || self.storing.is_some() {
             return;
         }
+        self.open_keys();
         let hub_first = !self.trial.is_over() && !self.schedule.is_for_dps();
         match (&self.identity.assignment, self.candidate(now)) {
             (Some(assignment), Some((credential, shown)))
@@ -132,15 +134,49 @@ impl<R: CryptoRng> Device<R> {
         connection
     }
 
-    /// A new key, to be stored before anything is asked for with it.
+    /// Opens the keys in hardware that are not open yet. A token that is not there may come later.
+    pub(super) fn open_keys(&mut self) {
+        if let Some(slots) = &self.config.key_slots {
+            self.identity.attach(|reference| slots.open(reference.uri()).ok());
+        }
+    }
+
+    /// A new key, to be stored before anything is asked for with it. Where hardware has no room for
+    /// it, room is made first, and stored.
     pub(super) fn create_key(&mut self) -> Result<(), Failure> {
-        let key = match &self.identity.active {
-            Some(active) if self.config.renewal.same_key => active.key.clone(),
-            _ => PrivateKey::generate(self.config.key_algorithm, &mut self.rng)?.into(),
+        let algorithm = self.config.key_algorithm;
+        let key = match (&self.identity.active, &self.config.key_slots) {
+            (Some(active), _) if self.config.renewal.same_key => active.key.clone(),
+            (_, None) => PrivateKey::generate(algorithm, &mut self.rng)?.into(),
+            (_, Some(slots)) => {
+                let in_use = self.identity.key_addresses();
+                if !slots.has_room(&in_use)
+                    && let Some(change) = self.dispensable()
+                {
+                    self.store(change);
+                    return Ok(());
+                }
+                let created = slots.create(algorithm, &in_use).and_then(|(address, signer)| {
+                    KeyReference::new(&address, signer)
+                        .map_err(|error| SignError::Device(Box::new(error)))
+                });
+                created.map_err(RequestError::from)?.into()
+            }
         };
         let bits = u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64());
         self.store(Change::Begin { key, request_id: RequestId::from_bits(bits).to_string() });
         Ok(())
+    }
+
+    /// What gives up a key that is not needed now. A staged one may be what this session stands on.
+    fn dispensable(&self) -> Option<Change> {
+        if !self.identity.previous.is_empty() {
+            Some(Change::DiscardPrevious)
+        } else if self.identity.staged.is_some() && matches!(self.phase, Phase::Ready) {
+            Some(Change::DiscardStaged)
+        } else {
+            None
+        }
     }
 
     pub(super) fn store(&mut self, change: Change) {
@@ -185,6 +221,13 @@ impl<R: CryptoRng> Device<R> {
                 }
                 self.resume_renewal(now);
             }
+            Change::DiscardPrevious => {
+                if matches!(&self.phase, Phase::Hub(session) if matches!(session.renewal, Renewing::StoringKey))
+                    && let Err(failure) = self.create_key()
+                {
+                    self.fail_renewal(failure.into(), now);
+                }
+            }
             Change::DiscardStaged => {
                 self.renewed_in_vain(now);
                 let generation = self.identity.last_number;
@@ -203,7 +246,10 @@ impl<R: CryptoRng> Device<R> {
 
     pub(super) fn not_stored(&mut self, change: &Change, failure: Failure, now: Now) {
         match (&self.phase, change) {
-            (Phase::Hub(_), Change::Begin { .. } | Change::Stage { .. }) => {
+            (
+                Phase::Hub(_),
+                Change::Begin { .. } | Change::Stage { .. } | Change::DiscardPrevious,
+            ) => {
                 self.fail_renewal(failure.into(), now);
             }
             // The hub has accepted the certificate; that it did is told to the store next time.

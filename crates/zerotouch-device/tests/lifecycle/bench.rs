@@ -336,6 +336,7 @@ fn name(change: &Change) -> &'static str {
         Change::RollBack => "roll back",
         Change::DiscardStaged => "discard staged",
         Change::DiscardPending => "discard pending",
+        Change::DiscardPrevious => "discard previous",
         _ => "another",
     }
 }

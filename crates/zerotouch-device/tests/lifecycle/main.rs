@@ -8,6 +8,7 @@ mod bench;
 mod bootstrap;
 mod configuration;
 mod failures;
+mod hardware;
 mod renewal;
 mod telemetry;
 
