@@ -98,7 +98,7 @@ impl Driver {
                 }
             }
             match self.device.poll_action() {
-                Some(Action::Dial(dial)) => connection::dial(&self.dialler, dial, &self.inputs),
+                Some(Action::Dial(dial)) => connection::dial(&self.dialler, &dial, &self.inputs),
                 Some(Action::HangUp(_)) => self.hang_up(),
                 Some(Action::Store(change)) => {
                     let result = self.store.apply(&change);

@@ -17,6 +17,8 @@ use zerotouch_hub::{MethodCall, Properties, Telemetry};
 use zerotouch_store::{RecordQueue, Store};
 use zerotouch_tls::Roots;
 
+#[cfg(feature = "file-upload")]
+pub use zerotouch_driver::UploadError;
 pub use zerotouch_driver::{
     ConnectError, Network, Proxy, ProxyError, RenewError, ReportError, Resolver, RespondError,
     SendError, StartError, Transport,
@@ -106,6 +108,8 @@ impl Builder {
         connected: Option<Done<Result<(), ConnectError>>>,
     ) -> Result<(Device, Receiver<Event>), StartError> {
         let dialler = Dialler::new(&self.roots, self.network)?.tls_resumption(self.resumption);
+        #[cfg(feature = "file-upload")]
+        let uploads = dialler.clone();
         let clock = Clock::new();
         let prepared = prepare(self.config, &mut store, self.queue, clock, connected)?;
         let (inputs, inbox) = mpsc::sync_channel(INPUTS);
@@ -116,7 +120,13 @@ impl Builder {
         let driver = Driver::new(prepared, Box::new(store), dialler, queue, application, clock);
         let thread = thread::Builder::new().name("zerotouch".into());
         thread.spawn(move || driver.run()).map_err(StartError::Thread)?;
-        Ok((Device { inputs, states }, receiver))
+        let device = Device {
+            inputs,
+            states,
+            #[cfg(feature = "file-upload")]
+            dialler: uploads,
+        };
+        Ok((device, receiver))
     }
 }
 
@@ -126,6 +136,8 @@ impl Builder {
 pub struct Device {
     inputs: SyncSender<Input>,
     states: Arc<States>,
+    #[cfg(feature = "file-upload")]
+    dialler: Dialler,
 }
 
 impl Device {
@@ -191,6 +203,15 @@ impl Device {
         let payload = payload.into();
         let command = |done| Command::Respond { call, status, payload, done };
         self.ask(command).unwrap_or(Err(RespondError::Stopped))
+    }
+
+    /// Uploads a file to the storage of the hub, under a name of the device's choice, and yields the name
+    /// that the hub gave it. It is one attempt, beside the device's connection: `Config::hub.https_port`.
+    #[cfg(feature = "file-upload")]
+    pub fn upload_file(&self, blob_name: &str, file: &[u8]) -> Result<String, UploadError> {
+        let access = self.ask(Command::HubAccess).ok_or(UploadError::Stopped)?;
+        let access = access.ok_or(UploadError::NotConnected)?;
+        zerotouch_driver::upload(&self.dialler, &access, blob_name, file)
     }
 
     /// Renews the certificate and waits until a hub has accepted the new one.

@@ -165,6 +165,8 @@ pub struct HubPolicy {
     pub credential: HubCredential,
     /// The port of every hub; default 8883.
     pub port: u16,
+    /// The port of every hub's HTTPS, for uploads; default 443.
+    pub https_port: u16,
     /// Which hubs an assignment may name; default the vendor's clouds.
     pub hosts: HubHosts,
     /// Default the first that renews certificates. Nothing is derived from the text.
@@ -187,6 +189,7 @@ impl Default for HubPolicy {
         Self {
             credential: HubCredential::default(),
             port: MQTTS_PORT,
+            https_port: 443,
             hosts: HubHosts::default(),
             api_version: DEFAULT_API_VERSION.to_owned(),
             messages: true,

@@ -35,6 +35,8 @@ use core::{fmt, mem};
 use rand_core::CryptoRng;
 use serde_json::{Map, Value};
 use thiserror::Error;
+use zerotouch_credentials::SasToken;
+use zerotouch_dps::Assignment;
 use zerotouch_hub::wire::MAX_TELEMETRY_LENGTH;
 use zerotouch_hub::{
     MethodCall, Methods, ReportError, ReportHandle, RespondError, Telemetry, Twin, TwinConfig,
@@ -47,12 +49,12 @@ use self::refusal::Trial;
 use self::renewing::Schedule;
 pub(crate) use self::steer::is_about_dates;
 use crate::backoff::{Ladder, up_to};
-use crate::hub::{Draining, HubSession, Lasting, Renewing};
+use crate::hub::{Draining, HubSession, Lasting, Renewing, Shown};
 use crate::link::{Link, LinkStep};
 use crate::provision::DpsSession;
 use crate::queue::Queue;
 use crate::{
-    Action, Config, ConnectionId, Event, Failure, QueueStatus, Scope, TelemetryHandle,
+    Action, Config, ConnectionId, Event, Failure, HubAccess, QueueStatus, Scope, TelemetryHandle,
     TransportFailure, TransportFailureKind,
 };
 
@@ -186,7 +188,7 @@ pub struct Device<R> {
 impl<R: CryptoRng> Device<R> {
     /// A device with the identity that its store holds.
     pub fn new(config: Config, identity: Identity, mut rng: R) -> Self {
-        let mut device = Self {
+        Self {
             lasting: Lasting {
                 queue: Queue::new(config.queue),
                 methods: Methods::default(),
@@ -209,9 +211,7 @@ impl<R: CryptoRng> Device<R> {
             actions: VecDeque::new(),
             events: VecDeque::new(),
             told: State::Idle,
-        };
-        device.open_keys();
-        device
+        }
     }
 
     /// Begins to live. A second call does nothing.
@@ -304,6 +304,27 @@ impl<R: CryptoRng> Device<R> {
     /// The twin, as far as it is known.
     pub fn twin(&self) -> &Twin {
         &self.lasting.twin
+    }
+
+    /// What requests to the hub over HTTPS take, while it is connected: the credential it has accepted.
+    pub fn hub_access(&self, now: Now) -> Option<HubAccess> {
+        let Phase::Hub(session) = &self.phase else { return None };
+        if !session.link.is_up() {
+            return None;
+        }
+        let assignment = session.assignment().clone();
+        let (identity, token) = match session.shown {
+            Shown::Generation(number) => (self.issued_identity(number).ok()?, None),
+            Shown::Attestation(turn) => {
+                let key = self.config.token_key(turn, now).ok()?;
+                let token = key.map(|(key, expiry)| {
+                    let Assignment { assigned_hub, device_id, .. } = &assignment;
+                    SasToken::for_hub(key, assigned_hub, device_id, expiry)
+                });
+                (self.config.tls_identity(turn).cloned(), token)
+            }
+        };
+        Some(HubAccess { assignment, port: self.config.hub.https_port, identity, token })
     }
 
     /// Renews the certificate now: [`Event::RenewalRequested`], then either

@@ -78,6 +78,6 @@ pub use failure::{
 };
 pub use queue::{DropReason, QueuePolicy, QueueStatus, WhenFull};
 pub use seam::{
-    Action, CertificateSummary, ConnectionId, Credential, Dial, Event, Scope, TelemetryHandle,
-    TlsIdentity,
+    Action, CertificateSummary, ConnectionId, Credential, Dial, Event, HubAccess, Scope,
+    TelemetryHandle, TlsIdentity,
 };

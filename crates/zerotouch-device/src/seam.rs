@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
 
-use zerotouch_credentials::{CertificateChain, KeyAlgorithm, Signer, Thumbprint};
+use zerotouch_credentials::{CertificateChain, KeyAlgorithm, SasToken, Signer, Thumbprint};
 use zerotouch_dps::Assignment;
 use zerotouch_hub::{CloudMessage, MethodEvent, TwinEvent};
 use zerotouch_store::Change;
@@ -52,6 +52,19 @@ pub enum Action {
     /// Make a change of identity durable; answer with
     /// [`Device::handle_stored`](crate::Device::handle_stored).
     Store(Change),
+}
+
+/// What a device shows to its hub beside its MQTT connection, for requests over HTTPS.
+#[derive(Debug)]
+pub struct HubAccess {
+    /// Where it belongs.
+    pub assignment: Assignment,
+    /// The port of HTTPS there.
+    pub port: u16,
+    /// What TLS presents.
+    pub identity: Option<TlsIdentity>,
+    /// What `Authorization` says, without a certificate.
+    pub token: Option<SasToken>,
 }
 
 /// Which service.

@@ -100,7 +100,7 @@ impl Node {
                 Some(Action::Dial(dial)) => {
                     let id = dial.connection;
                     let dialled =
-                        self.dialler.ways(dial).and_then(|ways| self.go(id, ways, registry));
+                        self.dialler.ways(&dial).and_then(|ways| self.go(id, ways, registry));
                     if let Err(failure) = dialled {
                         self.device.handle_dial_failed(id, failure, clock.now());
                     }

@@ -71,7 +71,7 @@ async fn run(
         if let Some(action) = device.poll_action() {
             match action {
                 Action::Dial(dial) => {
-                    let (id, ways) = (dial.connection, dialler.ways(dial));
+                    let (id, ways) = (dial.connection, dialler.ways(&dial));
                     let task = smol::spawn(async move { connect(ways?).await });
                     connection = Connection::Dialling(id, task);
                 }

@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod blocking;
 mod channel;
 mod clock;
+#[cfg(feature = "file-upload")]
+mod http;
 mod network;
 mod observer;
 mod outbox;
@@ -11,6 +14,8 @@ mod resolver;
 mod setup;
 mod transport;
 mod tunnel;
+#[cfg(feature = "file-upload")]
+mod upload;
 mod waiters;
 mod web_socket;
 
@@ -22,4 +27,6 @@ pub use outcome::{ConnectError, RenewError, ReportError, RespondError, SendError
 pub use resolver::Resolver;
 pub use setup::{DeviceRng, StartError, device_rng, prepare};
 pub use transport::{ADDRESS_TIMEOUT, Dialler, Way, Ways, transport_failure};
+#[cfg(feature = "file-upload")]
+pub use upload::{UploadError, upload};
 pub use waiters::{Command, Done, Waiters};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use zerotouch_device::{Dial, TransportFailure, TransportFailureKind as Kind};
+use zerotouch_device::{Dial, TlsIdentity, TransportFailure, TransportFailureKind as Kind};
 use zerotouch_tls::{Roots, TlsClient, TlsFailure, classify_io};
 
 use crate::channel::{Channel, Server};
@@ -46,16 +46,7 @@ impl Dialler {
     }
 
     /// The ways for this dial.
-    pub fn ways(&self, dial: Dial) -> Result<Ways, TransportFailure> {
-        let name = ServerName::try_from(dial.host.clone()).map_err(|_| {
-            TransportFailure::new(Kind::Unreachable, format!("{:?} is no host name", dial.host))
-        })?;
-        let identity =
-            dial.identity.as_ref().map(|identity| (Arc::clone(&identity.signer), &identity.chain));
-        let config = self
-            .tls
-            .config(identity)
-            .map_err(|error| TransportFailure::new(Kind::Tls, error.to_string()))?;
+    pub fn ways(&self, dial: &Dial) -> Result<Ways, TransportFailure> {
         let mqtt = (dial.port, false);
         let left = match self.network.transport {
             Transport::Mqtt => vec![mqtt],
@@ -65,10 +56,40 @@ impl Dialler {
             }
             Transport::Either { port } => vec![mqtt, (port, true)],
         };
-        let proxy = self.network.proxy_for(&dial.host).cloned();
+        self.ways_to(&dial.host, left, dial.identity.as_ref())
+    }
+
+    /// The way to a server of HTTPS.
+    #[cfg(feature = "file-upload")]
+    pub(crate) fn https(
+        &self,
+        host: &str,
+        port: u16,
+        identity: Option<&TlsIdentity>,
+    ) -> Result<Ways, TransportFailure> {
+        // Of how MQTT comes through it says nothing.
+        let dialler = Self { web_socket_first: Arc::default(), ..self.clone() };
+        dialler.ways_to(host, vec![(port, false)], identity)
+    }
+
+    fn ways_to(
+        &self,
+        host: &str,
+        left: Vec<(u16, bool)>,
+        identity: Option<&TlsIdentity>,
+    ) -> Result<Ways, TransportFailure> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            TransportFailure::new(Kind::Unreachable, format!("{host:?} is no host name"))
+        })?;
+        let identity = identity.map(|identity| (Arc::clone(&identity.signer), &identity.chain));
+        let config = self
+            .tls
+            .config(identity)
+            .map_err(|error| TransportFailure::new(Kind::Tls, error.to_string()))?;
+        let proxy = self.network.proxy_for(host).cloned();
         let failure = TransportFailure::new(Kind::Unreachable, "the name has no address");
-        let dialler = self.clone();
-        Ok(Ways { dialler, config, name, dial, proxy, left: left.into(), failure })
+        let (dialler, host) = (self.clone(), host.to_owned());
+        Ok(Ways { dialler, config, name, host, proxy, left: left.into(), failure })
     }
 }
 
@@ -78,7 +99,7 @@ pub struct Ways {
     dialler: Dialler,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
-    dial: Dial,
+    host: String,
     proxy: Option<Proxy>,
     /// Ports, and whether it is WebSocket.
     left: VecDeque<(u16, bool)>,
@@ -106,7 +127,7 @@ impl Ways {
     /// The next way, if any is left.
     pub fn next_way(&mut self) -> Option<Way> {
         let (port, web_socket) = self.left.pop_front()?;
-        let Dial { host, .. } = &self.dial;
+        let host = &self.host;
         let server = Server { host, port, proxy: self.proxy.as_ref(), web_socket };
         match Channel::new(&server, Arc::clone(&self.config), self.name.clone()) {
             Ok(channel) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use zerotouch_device::{
     CertificateSummary, Config, Credential, Device, DropReason, Event, Failure, FailureClass,
-    TelemetryHandle,
+    HubAccess, TelemetryHandle,
 };
 use zerotouch_hub::{MethodCall, Properties, ReportHandle, Telemetry, TwinEvent};
 use zerotouch_store::{RecordQueue, StoreError};
@@ -41,6 +41,8 @@ pub enum Command {
     },
     /// Told at once what is known.
     DesiredProperties(Done<Option<Properties>>),
+    /// Told at once with what requests to the hub are made, if there is one now.
+    HubAccess(Done<Option<HubAccess>>),
     /// Told when the renewed certificate is active, or why it is not. The device takes one renewal at a
     /// time, so there is one to wait for.
     Renew(Done<Result<CertificateSummary, RenewError>>),
@@ -58,6 +60,7 @@ impl fmt::Debug for Command {
             Self::ReportProperties(..) => "ReportProperties",
             Self::Respond { .. } => "Respond",
             Self::DesiredProperties(_) => "DesiredProperties",
+            Self::HubAccess(_) => "HubAccess",
             Self::Renew(_) => "Renew",
             Self::Close(_) => "Close",
         })
@@ -163,6 +166,7 @@ impl Waiters {
                 done(device.respond(call, status, &payload, now).map_err(Into::into));
             }
             Command::DesiredProperties(done) => done(device.twin().desired().cloned()),
+            Command::HubAccess(done) => done(device.hub_access(now)),
             Command::Renew(done) => match device.renew(now) {
                 Ok(()) => self.renewal = Some(done),
                 Err(error) => done(Err(error.into())),

@@ -33,7 +33,7 @@ const MAX_HOST_LENGTH: usize = 253;
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 const BLOB: &[(&str, &str)] = &[("x-ms-blob-type", "BlockBlob")];
 
-/// A request to make over HTTPS, port 443.
+/// A request to make over HTTPS, port 443 unless the host names another.
 #[derive(PartialEq, Eq)]
 pub struct HttpRequest {
     /// `POST` or `PUT`.
@@ -311,9 +311,12 @@ impl FileUpload {
 fn parse_place(body: &[u8]) -> Option<(Place, Zeroizing<String>)> {
     let mut place: Place = serde_json::from_slice(body).ok()?;
     let token = Zeroizing::new(mem::take(&mut place.sas_token));
+    // Azure Storage is on 443; what stands in for it may name a port.
+    let (host, port) = place.host_name.split_once(':').unwrap_or((&place.host_name, "443"));
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
-    let legal = (1..=MAX_HOST_LENGTH).contains(&place.host_name.len())
-        && place.host_name.bytes().all(is_host)
+    let legal = (1..=MAX_HOST_LENGTH).contains(&host.len())
+        && host.bytes().all(is_host)
+        && port.parse::<u16>().is_ok_and(|port| port != 0)
         && token.starts_with('?')
         && token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     if !legal || place.container_name.is_empty() || place.blob_name.is_empty() {

@@ -144,7 +144,7 @@ fn only_a_place_that_is_one_is_written_to() {
     let good: Value = serde_json::from_str(PLACE).unwrap();
     for (member, bad) in [
         ("hostName", ""),
-        ("hostName", "h:80"),
+        ("hostName", "h:0"),
         ("hostName", "user@h"),
         ("hostName", "h\r\nx: y"),
         ("containerName", ""),

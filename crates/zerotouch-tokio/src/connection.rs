@@ -39,7 +39,7 @@ pub(crate) enum Outcome {
 }
 
 impl Connection {
-    pub(crate) fn dial(dialler: &Dialler, dial: Dial) -> Self {
+    pub(crate) fn dial(dialler: &Dialler, dial: &Dial) -> Self {
         let id = dial.connection;
         let ways = dialler.ways(dial);
         Self::Dialling { id, dial: tokio::spawn(async move { connect(ways?).await }) }

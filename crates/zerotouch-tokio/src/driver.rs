@@ -130,7 +130,9 @@ impl Driver {
             }
             match self.device.poll_action() {
                 None => return,
-                Some(Action::Dial(dial)) => self.connection = Connection::dial(&self.dialler, dial),
+                Some(Action::Dial(dial)) => {
+                    self.connection = Connection::dial(&self.dialler, &dial);
+                }
                 Some(Action::HangUp(_)) => self.connection.hang_up(),
                 Some(Action::Store(change)) => {
                     let result = self.apply(change).await;

@@ -12,6 +12,8 @@ use zerotouch_hub::{MethodCall, Properties, Telemetry};
 use zerotouch_store::{RecordQueue, Store};
 use zerotouch_tls::Roots;
 
+#[cfg(feature = "file-upload")]
+pub use zerotouch_driver::UploadError;
 pub use zerotouch_driver::{
     ConnectError, Network, Proxy, ProxyError, RenewError, ReportError, Resolver, RespondError,
     SendError, StartError, Transport,
@@ -105,6 +107,8 @@ impl Builder {
         connected: Option<Done<Result<(), ConnectError>>>,
     ) -> Result<(Device, broadcast::Receiver<Event>), StartError> {
         let dialler = Dialler::new(&self.roots, self.network)?.tls_resumption(self.resumption);
+        #[cfg(feature = "file-upload")]
+        let uploads = dialler.clone();
         let clock = Clock::new();
         let prepared = prepare(self.config, &mut store, self.queue, clock, connected)?;
         let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -113,7 +117,14 @@ impl Builder {
         let application = (inbox, events.clone(), state);
         let driver = Driver::new(prepared, Box::new(store), dialler, application, clock);
         tokio::spawn(driver.run());
-        Ok((Device { commands, events, states }, receiver))
+        let device = Device {
+            commands,
+            events,
+            states,
+            #[cfg(feature = "file-upload")]
+            dialler: uploads,
+        };
+        Ok((device, receiver))
     }
 }
 
@@ -126,6 +137,8 @@ pub struct Device {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Event>,
     states: watch::Receiver<State>,
+    #[cfg(feature = "file-upload")]
+    dialler: Dialler,
 }
 
 impl Device {
@@ -204,6 +217,24 @@ impl Device {
         let payload = payload.into();
         let command = |done| Command::Respond { call, status, payload, done };
         self.ask(command).await.unwrap_or(Err(RespondError::Stopped))
+    }
+
+    /// Uploads a file to the storage of the hub, under a name of the device's choice, and yields the name
+    /// that the hub gave it. It is one attempt, beside the device's connection: `Config::hub.https_port`.
+    ///
+    /// Cancel safe in that nothing breaks; the upload goes on.
+    #[cfg(feature = "file-upload")]
+    pub async fn upload_file(
+        &self,
+        blob_name: impl Into<String>,
+        file: impl Into<Vec<u8>>,
+    ) -> Result<String, UploadError> {
+        let access = self.ask(Command::HubAccess).await.ok_or(UploadError::Stopped)?;
+        let access = access.ok_or(UploadError::NotConnected)?;
+        let (dialler, blob_name, file) = (self.dialler.clone(), blob_name.into(), file.into());
+        // It waits for the network, so it does so on a thread that may wait.
+        let upload = move || zerotouch_driver::upload(&dialler, &access, &blob_name, &file);
+        tokio::task::spawn_blocking(upload).await.unwrap_or(Err(UploadError::Stopped))
     }
 
     /// Renews the certificate and waits until a hub has accepted the new one.

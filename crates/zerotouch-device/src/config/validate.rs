@@ -118,6 +118,7 @@ impl Config {
         let counts = [
             ("provisioning_port", self.provisioning_port.into()),
             ("hub.port", self.hub.port.into()),
+            ("hub.https_port", self.hub.https_port.into()),
             ("queue.max_messages", self.queue.max_messages),
             ("queue.max_bytes", self.queue.max_bytes),
             ("mqtt.max_in_flight", self.mqtt.max_in_flight.into()),

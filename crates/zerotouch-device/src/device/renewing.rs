@@ -119,7 +119,6 @@ impl<R: CryptoRng> Device<R> {
 
     /// Asks the hub, with the key that waits or a new one.
     pub(super) fn begin_renewal(&mut self, now: Now) {
-        self.open_keys();
         if self.identity.pending.is_some() {
             return self.request_renewal(now);
         }

@@ -121,7 +121,7 @@ impl<R: CryptoRng> Device<R> {
     }
 
     /// What TLS presents with an issued certificate.
-    fn issued_identity(&self, number: u64) -> Result<Option<TlsIdentity>, Failure> {
+    pub(super) fn issued_identity(&self, number: u64) -> Result<Option<TlsIdentity>, Failure> {
         let Some(generation) = self.identity.generation(number) else { return Ok(None) };
         let signer = generation.key.signer().map_err(RequestError::from)?;
         Ok(Some(TlsIdentity { signer, chain: generation.chain.clone() }))
@@ -135,7 +135,7 @@ impl<R: CryptoRng> Device<R> {
     }
 
     /// Opens the keys in hardware that are not open yet. A token that is not there may come later.
-    pub(super) fn open_keys(&mut self) {
+    fn open_keys(&mut self) {
         if let Some(slots) = &self.config.key_slots {
             self.identity.attach(|reference| slots.open(reference.uri()).ok());
         }
@@ -311,8 +311,8 @@ impl<R: CryptoRng> Device<R> {
         Ok(())
     }
 
-    /// Is the chain for the pending key, for this device, valid, and new? And does the key, used
-    /// once, fit it?
+    /// Is the chain for the pending key, for this device, valid, and new? And does a key in
+    /// hardware, used once, fit it?
     fn accept(
         &mut self,
         issued: &[String],
@@ -328,8 +328,12 @@ impl<R: CryptoRng> Device<R> {
         let accepted = CertificateChain::accept(issued, &policy);
         self.doubts_clock = accepted.as_ref().is_err_and(is_about_dates);
         let chain = accepted?;
-        let signer = pending.key.signer().map_err(RequestError::from)?;
-        chain.prove_possession(&*signer)?;
+        // The public half of a key in memory is computed from it. What a place in hardware holds by now
+        // shows when it is used.
+        if let Key::Reference(_) = pending.key {
+            let signer = pending.key.signer().map_err(RequestError::from)?;
+            chain.prove_possession(&*signer)?;
+        }
         Ok(chain)
     }
 
