@@ -2,12 +2,11 @@
 """The vendor's own client and ours, the same run by turns: processor time and memory.
 
 Each registers by a derived symmetric key, connects to the hub it was assigned, sends the messages, each
-once the one before is acknowledged, stays connected for some seconds and leaves. Ours asks for a
-certificate on the way, which the vendor's cannot.
+once the one before is acknowledged, stays connected for some seconds and leaves.
 
     beside.py OURS MESSAGES SECONDS COMMAND [ARGUMENT...]
 
-starts COMMAND, an emulator on port 8883, and runs OURS (the example `telemetry` of zerotouch-blocking)
+starts COMMAND, an emulator on port 8883, and runs OURS (the example `telemetry` of zerotouch-tokio)
 and this script as the vendor's client. Exit code 0 if both ran to their ends and every message arrived.
 """
 
@@ -59,32 +58,34 @@ def vendors_client(host, id_scope, registration_id, key, ca_file, messages, seco
     device.shutdown()
 
 
-def peak(process):
-    """In KiB, 0 once it has ended. Not `ru_maxrss`, which begins with the memory of its parent."""
+def memory_of(process):
+    """KiB that were ever resident, and that are its own now; 0 once it has ended. Not `ru_maxrss`, which
+    begins with the memory of its parent."""
     try:
         with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
-            lines = [line.split() for line in file]
-        return max(int(line[1]) for line in lines if line[0] == "VmHWM:")
-    except (OSError, ValueError):
-        return 0
+            lines = dict(line.split(":", 1) for line in file)
+        return [int(lines[name].split()[0]) for name in ("VmHWM", "RssAnon")]
+    except (OSError, KeyError):
+        return [0, 0]
 
 
 def run(name, command, emulator, group, messages, seconds):
-    """Yields seconds of processor time and KiB of memory."""
+    """Yields seconds of processor time, and KiB of memory: resident, and its own."""
     registration_id = f"beside-{name}"
     key = derive(group["primaryKey"], registration_id)
     ready = emulator.ready
     arguments = [ready["host"], ready["idScope"], registration_id, key, ready["caFile"]]
     process = subprocess.Popen([*command, *arguments, messages, seconds])
-    memory, ended = 0, 0
+    resident, own, ended = 0, 0, 0
     while not ended:
-        memory = max(memory, peak(process))
+        now = memory_of(process)
+        resident, own = max(resident, now[0]), max(own, now[1])
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         time.sleep(LOOK)
     check(status == 0, f"{name} ended with {status}")
     for _ in range(int(messages)):
         emulator.expect("telemetry", deviceId=registration_id)
-    return usage.ru_utime + usage.ru_stime, memory
+    return usage.ru_utime + usage.ru_stime, resident, own
 
 
 def main():
@@ -101,10 +102,13 @@ def main():
         results = {}
         for name, client in clients.items():
             results[name] = run(name, client, emulator, group, messages, seconds)
-            cpu, memory = results[name]
-            print(f"  {name:<20} {cpu:8.3f} s of processor time {memory / 1024:8.1f} MiB")
-        theirs, mine = results.values()
-        print(f"  {'times less':<20} {theirs[0] / mine[0]:8.1f} {theirs[1] / mine[1]:31.1f}")
+            cpu, resident, own = results[name]
+            print(
+                f"  {name:<20} {cpu:8.3f} s of processor time"
+                f" {resident / 1024:8.1f} MiB resident {own / 1024:8.1f} MiB its own"
+            )
+        times = [theirs / mine for theirs, mine in zip(*results.values())]
+        print(f"  {'times less':<20} {times[0]:8.1f} {times[1]:31.1f} {times[2]:21.1f}")
     except AssertionError as reason:
         sys.exit(f"beside.py: {reason}")
     finally:

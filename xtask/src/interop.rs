@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result {
 pub(crate) fn beside(messages: u32, seconds: u32) -> Result {
     let ours = ["--bin", "zerotouch", "-p", "zerotouch-cli"];
     cargo(["build", "--release", "--locked", "--quiet"]).args(ours).run()?;
-    let ours = ["-p", "zerotouch-blocking", "--example", "telemetry"];
+    let ours = ["-p", "zerotouch-tokio", "--example", "telemetry"];
     cargo(["build", "--release", "--locked", "--quiet"]).args(ours).run()?;
     let [released, _] = AZURE_IOT_DEVICE;
     match python(&[released]) {
