@@ -145,7 +145,7 @@ fn register_body_carries_id_payload_and_csr() {
 
 // Row 19 of the failure table: five polls in ten seconds is the service's limit, and `retry-after` may be absent or tiny.
 #[test]
-fn polls_keep_within_the_services_budget() {
+fn row_19_polls_keep_within_the_services_budget() {
     for hint in ["", "&retry-after=0", "&retry-after=1", "&retry-after=-5", "&retry-after=x"] {
         let mut bench = Bench::new(None);
         for _ in 0..5 {
@@ -212,7 +212,7 @@ fn throttling_is_obeyed_and_the_request_repeated() {
 
 // Row 15: the code is the service's, for whoever decides between credentials.
 #[test]
-fn refusals_carry_what_the_service_said() {
+fn row_15_refusals_carry_what_the_service_said() {
     let mut bench = Bench::new(None);
     bench.reply((401, ""), REFUSED);
     let error = bench.failure();
@@ -225,7 +225,7 @@ fn refusals_carry_what_the_service_said() {
 
 // Recorded: `failed` and `disabled` come on status 200.
 #[test]
-fn failed_and_disabled_on_status_200_are_failures() {
+fn row_14_failed_and_disabled_on_status_200_are_failures() {
     let mut bench = Bench::new(None);
     bench.reply((200, "&retry-after=9"), r#"{"operationId":"","status":"failed","registrationState":{"errorCode":400207,"errorMessage":"Custom allocation failed"}}"#);
     let failed = bench.failure();
@@ -244,7 +244,7 @@ fn failed_and_disabled_on_status_200_are_failures() {
 // Rows 16 and 20 of the failure table: never adopt half an assignment, nor one that would not fit into a
 // topic; never go on without the certificate asked for (X12).
 #[test]
-fn half_an_assignment_is_none() {
+fn row_16_20_half_an_assignment_is_none() {
     let assigned = |state: &str| format!(r#"{{"status":"assigned","registrationState":{state}}}"#);
     for (state, missing) in [
         (r#"{"deviceId":"d"}"#.to_owned(), "hub"),
@@ -273,7 +273,7 @@ fn half_an_assignment_is_none() {
 
 // Row 17: what came is told, as far as it helps.
 #[test]
-fn unreadable_bodies_are_reported_with_an_excerpt() {
+fn row_17_unreadable_bodies_are_reported_with_an_excerpt() {
     for body in [
         "",
         " ",
@@ -326,7 +326,7 @@ fn an_enormous_retry_after_ends_at_the_deadline() {
 
 // Row 22: whether a profile is supported is for others to judge, who need to see it.
 #[test]
-fn profiles_are_kept_raw() {
+fn row_22_profiles_are_kept_raw() {
     for (written, expected) in [
         (r#""classic""#, ConnectionProfile::Classic),
         ("null", ConnectionProfile::Classic),
@@ -387,7 +387,7 @@ fn nothing_is_derived_from_the_api_version() {
 
 // Row 24, and cancellation, which is to drop: whatever the service still says to that registration is foreign to the next.
 #[test]
-fn a_dropped_registration_leaves_nothing_behind() {
+fn row_24_a_dropped_registration_leaves_nothing_behind() {
     for polls in 0..3 {
         let mut bench = Bench::new(None);
         for _ in 0..polls {

@@ -204,7 +204,7 @@ mod tests {
 
     // Row 34 of the failure table: what cannot be served is said, to the caller and to the application.
     #[test]
-    fn a_call_without_a_place_is_turned_away_visibly() {
+    fn row_34_a_call_without_a_place_is_turned_away_visibly() {
         let mut methods = Methods::new(1);
         let open = call(&mut methods, "a", "r1");
         methods.handle_call("b", "r2", b"");

@@ -107,7 +107,7 @@ fn an_operation_of_another_request_is_replaced_once() {
 
 // Row 39 of the failure table: a request is made again until the service has forgotten the operation.
 #[test]
-fn an_expired_operation_is_not_asked_for_again() {
+fn row_39_an_expired_operation_is_not_asked_for_again() {
     let mut renewal = renewal();
     renewal.start(START);
     renewal.poll_request();
@@ -132,7 +132,7 @@ fn an_expired_operation_is_not_asked_for_again() {
 
 // Rows 35 to 38 of the failure table, and the first delays of the code table.
 #[test]
-fn each_refusal_has_its_recovery() {
+fn row_35_36_37_38_each_refusal_has_its_recovery() {
     let retry = |secs| Recovery::Retry { floor: Duration::from_secs(secs) };
     for (status, code, retry_after, expected) in [
         (400, 400_001, None, Recovery::ServiceSetup),

@@ -129,7 +129,7 @@ fn every_connection_reads_the_twin_again() {
 // Row 32 of the failure table: refused for now is asked again, not before the hub wants it, and
 // without end.
 #[test]
-fn a_read_that_fails_is_tried_again_no_sooner_than_asked() {
+fn row_32_a_read_that_fails_is_tried_again_no_sooner_than_asked() {
     let mut twin = twin();
     let mut now = NOW;
     twin.start(now);
@@ -170,9 +170,9 @@ fn a_read_that_fails_is_tried_again_no_sooner_than_asked() {
     ));
 }
 
-// A report is completed whatever happens: taken, refused, unanswered, or cut off.
+// Row 31 of the failure table, and more: a report is completed whatever happens: taken, refused, unanswered, or cut off.
 #[test]
-fn reports_are_completed_each_by_its_handle() {
+fn row_31_reports_are_completed_each_by_its_handle() {
     let mut twin = twin();
     let report = map(json!({"t": 1}));
     assert_eq!(twin.report(&report, NOW), Err(ReportError::NotConnected));

@@ -200,7 +200,7 @@ async fn drop_at_every_await<F: Future>(begin: impl Fn() -> F) -> F::Output {
 // Futures are dropped in `select!` and by time-outs all the time; each method says what then becomes
 // of its command, and none may cost the device anything.
 #[tokio::test]
-async fn every_future_may_be_dropped_at_every_await() {
+async fn row_43_every_future_may_be_dropped_at_every_await() {
     let emulator = emulator(4);
     let (device, mut events) = connect(&emulator).await;
     event(&mut events, |event| matches!(event, Event::Twin(TwinEvent::Read { .. })).then_some(()))

@@ -10,6 +10,7 @@ mod configuration;
 mod failures;
 mod hardware;
 mod renewal;
+mod steady;
 mod telemetry;
 
 use std::num::NonZeroU32;
