@@ -1,6 +1,5 @@
 //! A session with the hub: telemetry, messages, methods, the twin, and at most one renewal.
 
-use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -59,8 +58,8 @@ pub(crate) struct HubSession {
     token_due: Option<Instant>,
     /// A message that came with the packet just handled.
     message: Option<CloudMessage>,
-    /// Requests that there was no room for, in order.
-    waiting: VecDeque<Request>,
+    /// A request that there was no room for; the others stay where they are counted.
+    waiting: Option<Request>,
 }
 
 /// What exactly is shown to a hub.
@@ -88,7 +87,8 @@ pub(crate) enum Renewing {
 /// What is waited for before a connection is given up on purpose.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Draining {
-    /// That nothing is in flight, before a connection with another credential: the rest can wait.
+    /// That nothing is in flight and nobody waits for an answer, before a connection with another
+    /// credential: the rest can wait.
     Flight { deadline: Instant },
     /// That nothing waits any more, before the end.
     Queue { deadline: Instant },
@@ -152,7 +152,7 @@ impl HubSession {
             assignment,
             token_due: None,
             message: None,
-            waiting: VecDeque::new(),
+            waiting: None,
         }
     }
 
@@ -310,15 +310,16 @@ impl HubSession {
             }
         };
         loop {
-            let certificate = renewal.as_mut().and_then(Renewal::poll_request);
-            let next =
-                certificate.or_else(|| methods.poll_request()).or_else(|| twin.poll_request());
-            waiting.extend(next);
-            let Some(request) = waiting.front() else { break };
+            let next = waiting
+                .take()
+                .or_else(|| renewal.as_mut().and_then(Renewal::poll_request))
+                .or_else(|| methods.poll_request())
+                .or_else(|| twin.poll_request());
+            let Some(request) = next else { break };
             if let Sent::NoRoom = send(&request.topic, &request.payload) {
+                *waiting = Some(request);
                 return;
             }
-            waiting.pop_front();
         }
         // Nothing is added to what a change of certificate waits for.
         if !matches!(draining, Some(Draining::Flight { .. })) {
@@ -342,7 +343,10 @@ impl HubSession {
     pub(crate) fn has_drained(&self, lasting: &Lasting, now: Instant) -> bool {
         self.draining.is_some_and(|draining| {
             let all_sent = match draining {
-                Draining::Flight { .. } => true,
+                Draining::Flight { .. } => {
+                    let open = lasting.methods.open_calls() + lasting.twin.open_reports();
+                    open == 0 && self.waiting.is_none()
+                }
                 Draining::Queue { .. } => lasting.queue.status().messages == 0,
             };
             all_sent && self.link.mqtt.in_flight() == 0 || now >= draining.deadline()

@@ -157,6 +157,11 @@ impl Methods {
         self.events.extend(abandoned.into_keys().map(MethodEvent::Abandoned));
     }
 
+    /// How many calls await their answers.
+    pub fn open_calls(&self) -> usize {
+        self.open.len()
+    }
+
     /// The next answer to publish.
     pub fn poll_request(&mut self) -> Option<Request> {
         self.requests.pop_front()

@@ -238,6 +238,11 @@ impl Twin {
         matches!(self.state, State::Current)
     }
 
+    /// How many reports await their answers.
+    pub fn open_reports(&self) -> usize {
+        self.reports.len()
+    }
+
     /// The subscriptions to [`crate::wire::TWIN_RESPONSES`] and [`crate::wire::DESIRED_PROPERTIES`] are
     /// granted.
     pub fn start(&mut self, now: Instant) {

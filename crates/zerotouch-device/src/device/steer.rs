@@ -168,9 +168,11 @@ impl<R: CryptoRng> Device<R> {
         Ok(())
     }
 
-    /// What gives up a key that is not needed now. A staged one may be what this session stands on.
+    /// What gives up a key that is not needed now. A staged or a previous one may be what this session stands
+    /// on.
     fn dispensable(&self) -> Option<Change> {
-        if !self.identity.previous.is_empty() {
+        let by_previous = matches!(&self.phase, Phase::Hub(session) if session.credential == Credential::Previous);
+        if !self.identity.previous.is_empty() && !by_previous {
             Some(Change::DiscardPrevious)
         } else if self.identity.staged.is_some() && matches!(self.phase, Phase::Ready) {
             Some(Change::DiscardStaged)

@@ -13,7 +13,7 @@ use zerotouch_device::{
 };
 use zerotouch_dps::RegistrationError;
 use zerotouch_emulator::cloud::{self, CloudEvent, Fixture, IndividualEnrollment, SymmetricKeys};
-use zerotouch_hub::Telemetry;
+use zerotouch_hub::{MethodEvent, Telemetry};
 use zerotouch_store::Identity;
 
 use crate::bench::{Bench, ID, fixture};
@@ -239,6 +239,32 @@ fn a_new_token_loses_nothing() {
         assert_eq!(arrived(&mut bench), twice[usize::from(!lost)..]);
         assert_eq!(count(&bench, |event| matches!(event, Event::AttemptFailed { .. })), 0);
     }
+}
+
+// Who waits for an answer gets it before the connection goes, if that does not take too long.
+#[test]
+fn a_new_token_waits_for_open_calls() {
+    let mut bench = connected(traditional(), |config| config.hub.methods = true);
+    bench.wait(47 * MINUTE);
+    assert!(bench.cloud.invoke_method(ID, ("reboot", "m1"), b"{}", bench.now));
+    bench.pump();
+    let call = bench.events.iter().find_map(|event| match event {
+        Event::Method(MethodEvent::Called { call, .. }) => Some(*call),
+        _ => None,
+    });
+    bench.wait(MINUTE + Duration::from_secs(5));
+    assert_eq!(tokens(&bench).len(), 1, "a call is open");
+    bench.device.respond(call.unwrap(), 200, b"", bench.now).unwrap();
+    bench.pump();
+    assert_eq!(tokens(&bench).len(), 2, "it is answered");
+    let abandoned = |event: &Event| matches!(event, Event::Method(MethodEvent::Abandoned(_)));
+    assert_eq!(count(&bench, abandoned), 0);
+
+    bench.wait(47 * MINUTE);
+    assert!(bench.cloud.invoke_method(ID, ("reboot", "m2"), b"{}", bench.now));
+    bench.pump();
+    bench.wait(2 * MINUTE);
+    assert_eq!((tokens(&bench).len(), count(&bench, abandoned)), (3, 1), "nobody answered");
 }
 
 // The credential that DPS took is the first that the hub sees; after a restart they are shown in turn,

@@ -11,7 +11,7 @@ use zerotouch_credentials::{KeyAlgorithm, KeySlots, PrivateKey, SignError, Signe
 use zerotouch_device::{
     Config, Credential, Event, FailureClass, Layer, Scope, State, TransportFailureKind,
 };
-use zerotouch_store::{Generation, Identity, Key, KeyReference};
+use zerotouch_store::{Change, Generation, Identity, Key, KeyReference};
 
 use crate::bench::{Bench, fixture};
 use crate::{count, last_failure};
@@ -82,7 +82,7 @@ impl KeySlots for Slots {
         in_use: &[&str],
     ) -> Result<(String, Arc<dyn Signer>), SignError> {
         self.0.check()?;
-        let slot = SLOTS.iter().position(|slot| !in_use.contains(slot)).expect("a free slot");
+        let slot = SLOTS.iter().position(|slot| !in_use.contains(slot)).ok_or_else(away)?;
         let mut made = self.0.made.lock().unwrap();
         let mut rng = ChaCha20Rng::seed_from_u64(made.len() as u64);
         made.push(slot);
@@ -161,6 +161,28 @@ fn two_slots_take_turns() {
     assert_eq!((bench.device.state(), bench.dials.len()), (State::Connected, 1));
     renews(&mut bench);
     assert_eq!(token.made.lock().unwrap().last(), Some(&0));
+}
+
+// Nor is the one before while it is what the hub accepts, and the store does not know it yet.
+#[test]
+fn the_certificate_that_the_hub_accepts_is_not_given_up() {
+    let token = Token::new();
+    let mut bench = connected(&token);
+    renews(&mut bench);
+    let refused = bench.device.identity().active.clone().unwrap().chain.leaf().thumbprint();
+    let mut bench = restart(bench, &token, MINUTE);
+    bench.dial_fails = Box::new(move |dial| {
+        let leaf = dial.identity.as_ref()?.chain.leaf().thumbprint();
+        (leaf == refused).then_some(TransportFailureKind::ClientCertificateRefused)
+    });
+    bench.store_fails = Box::new(|change| matches!(change, Change::RollBack));
+    bench.start();
+    bench.run_until(|bench| bench.device.state() == State::Connected);
+    bench.device.renew(bench.now).unwrap();
+    bench.pump();
+    assert!(bench.changes.is_empty(), "{:?}", bench.changes);
+    assert_eq!(token.made.lock().unwrap().len(), 2);
+    assert_eq!(count(&bench, |event| matches!(event, Event::RenewalFailed { .. })), 1);
 }
 
 // A slot that cannot be given up durably is not written to, and the certificate in use stays.

@@ -6,7 +6,7 @@ use zerotouch_device::{
     DropReason, Event, QueuePolicy, SendError, State, TelemetryHandle, WhenFull,
 };
 use zerotouch_emulator::cloud::CloudEvent;
-use zerotouch_hub::Telemetry;
+use zerotouch_hub::{Telemetry, TwinEvent};
 use zerotouch_store::Identity;
 
 use crate::bench::{Bench, fixture};
@@ -207,4 +207,26 @@ fn closing_sends_what_waits() {
     bench.cut();
     assert_eq!(bench.device.state(), State::Stopped);
     assert_eq!(dropped(&bench), [(sent, DropReason::Stopped)]);
+}
+
+// A request that there is no room for waits for its turn, and none is lost on the way.
+#[test]
+fn requests_wait_for_room() {
+    let mut bench = Bench::with(fixture(), Identity::default(), |config| {
+        config.hub.twin = true;
+        config.mqtt.max_in_flight = 1;
+    });
+    bench.start();
+    connect(&mut bench);
+    let report = |bench: &mut Bench, n: u32| {
+        let patch = serde_json::from_str(&format!(r#"{{"n":{n}}}"#)).unwrap();
+        bench.device.report_properties(&patch, bench.now).unwrap()
+    };
+    let reports: Vec<_> = (0..4).map(|n| report(&mut bench, n)).collect();
+    bench.pump();
+    let taken = bench.events.iter().filter_map(|event| match event {
+        Event::Twin(TwinEvent::Reported { handle, .. }) => Some(*handle),
+        _ => None,
+    });
+    assert_eq!(taken.collect::<Vec<_>>(), reports);
 }
