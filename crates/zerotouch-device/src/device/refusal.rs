@@ -140,6 +140,25 @@ impl<R: CryptoRng> Device<R> {
         self.wait(Scope::Hub, credential, failure, now);
     }
 
+    /// A certificate cannot be shown, for its key in hardware is not there. Perhaps it comes back; after as
+    /// many rounds as for a hub that is silent the device provisions anew, with another key.
+    pub(super) fn unusable_at_hub(
+        &mut self,
+        credential: Credential,
+        shown: Shown,
+        failure: Failure,
+        now: Now,
+    ) {
+        self.trial.refused.push(shown);
+        if self.candidate(now).is_some() {
+            self.report(Scope::Hub, credential, failure, Some(Duration::ZERO));
+            return self.proceed(now);
+        }
+        self.trial.refused.clear();
+        self.count_failure();
+        self.wait(Scope::Hub, credential, failure, now);
+    }
+
     fn count_failure(&mut self) {
         self.trial.failures += 1;
         self.trial.is_over |= self.trial.failures >= self.config.retry.failures_before_provisioning;

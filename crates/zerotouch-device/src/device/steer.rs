@@ -33,7 +33,7 @@ impl<R: CryptoRng> Device<R> {
         let hub_first = !self.trial.is_over() && !self.schedule.is_for_dps();
         match (&self.identity.assignment, self.candidate(now)) {
             (Some(assignment), Some((credential, shown)))
-                if hub_first || credential == Credential::Staged =>
+                if hub_first || credential == Credential::Staged && self.can_show(shown) =>
             {
                 self.dial_hub(assignment.clone(), credential, shown, now);
             }
@@ -55,6 +55,8 @@ impl<R: CryptoRng> Device<R> {
                 match request_for(&pending.key, registration_id) {
                     Ok(request) => Some(request.to_base64()),
                     Err(error) => {
+                        // What has no key to sign with now may have none ever. Another one is made.
+                        self.store(Change::DiscardPending);
                         return self.wait(Scope::Dps, Credential::Bootstrap, error.into(), now);
                     }
                 }
@@ -101,7 +103,7 @@ impl<R: CryptoRng> Device<R> {
             Err(failure) if failure.class() == FailureClass::IdentityTerminal => {
                 return self.refused_at_hub(credential, shown, failure, now);
             }
-            Err(failure) => return self.wait(Scope::Hub, credential, failure, now),
+            Err(failure) => return self.unusable_at_hub(credential, shown, failure, now),
         };
         // The hub may hold the answer to an earlier request, and deliver it before anything is asked.
         if self.lasting.renewal.is_none()
@@ -118,6 +120,13 @@ impl<R: CryptoRng> Device<R> {
             assignment,
             now.monotonic,
         ));
+    }
+
+    fn can_show(&self, shown: Shown) -> bool {
+        match shown {
+            Shown::Generation(number) => self.issued_identity(number).is_ok(),
+            Shown::Attestation(_) => true,
+        }
     }
 
     /// What TLS presents with an issued certificate.

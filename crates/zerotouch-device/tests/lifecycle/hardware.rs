@@ -51,6 +51,11 @@ impl Token {
         self.plugged.store(plugged, Ordering::Relaxed);
     }
 
+    /// The key in that slot is gone for good.
+    fn wipe(&self, slot: usize) {
+        self.keys.lock().unwrap()[slot] = None;
+    }
+
     fn check(&self) -> Result<(), SignError> {
         if self.plugged.load(Ordering::Relaxed) { Ok(()) } else { Err(away()) }
     }
@@ -248,4 +253,42 @@ fn a_token_that_is_away_is_waited_for() {
     assert_eq!(bench.device.state(), State::Connected);
     token.plug(true);
     renews(&mut bench);
+}
+
+// A token that was reset or exchanged: nobody comes to say so, and the device gets another identity by
+// itself. Whether the certificate was accepted before or not makes no difference.
+#[test]
+fn a_key_that_is_gone_is_replaced() {
+    let days = 3 * 24 * 60 * MINUTE;
+    let token = Token::new();
+    let bench = connected(&token);
+    token.wipe(0);
+    let mut bench = restart(bench, &token, MINUTE);
+    bench.start();
+    bench.run_until_within(days, |bench| bench.generation() == 2);
+
+    bench.dial_fails = Box::new(|_| Some(TransportFailureKind::Unreachable));
+    bench.device.renew(bench.now).unwrap();
+    bench.pump();
+    bench.run_until(|bench| bench.changes.last() == Some(&"stage"));
+    token.wipe(0);
+    token.wipe(1);
+    let mut bench = restart(bench, &token, MINUTE);
+    bench.start();
+    bench.run_until_within(days, |bench| bench.generation() == 4);
+}
+
+// The same of a key that waits for its certificate: another is made for the next request.
+#[test]
+fn a_pending_key_that_is_gone_is_replaced() {
+    let token = Token::new();
+    let mut bench = Bench::with(fixture(), Identity::default(), with(&token));
+    bench.dial_fails = Box::new(|_| Some(TransportFailureKind::Unreachable));
+    bench.start();
+    assert_eq!(bench.changes, ["begin"]);
+    token.wipe(0);
+    let mut bench = restart(bench, &token, MINUTE);
+    bench.start();
+    bench.run_until_within(180 * MINUTE, |bench| bench.generation() == 1);
+    assert_eq!(bench.changes, ["discard pending", "begin", "stage", "activate"]);
 }
