@@ -24,6 +24,7 @@ mod dps;
 mod effects;
 mod enrollment;
 mod event;
+mod exchange;
 mod fixture;
 mod http;
 mod hub;
@@ -49,12 +50,13 @@ use self::clock::Clock;
 use self::connection::Connection;
 use self::effects::{At, Effects, Timer};
 pub use self::event::{Action, CloudEvent, ConnectionId, Via};
+pub use self::exchange::{HttpRequest, HttpResponse, MAX_HTTP_BODY, RequestId};
 pub use self::fixture::{
     Attestation, CredentialPolicy, DpsApiVersion, DpsSettings, EnrollmentGroup, ErrorCodes,
     Fixture, FixtureError, GroupAttestation, HubApiVersion, HubSettings, IndividualEnrollment,
     KeyPolicy, Quota, SymmetricKeys,
 };
-pub use self::http::{HttpRequest, HttpResponse, MAX_HTTP_BODY, RequestId, SERVICE_POLICIES};
+pub use self::http::SERVICE_POLICIES;
 pub use self::services::DeviceRecord;
 use self::services::Services;
 pub use self::snapshot::{Snapshot, SnapshotError};
@@ -68,6 +70,7 @@ pub struct Cloud {
     connections: BTreeMap<ConnectionId, Connection>,
     fx: Effects,
     actions: VecDeque<Action>,
+    responses: VecDeque<(RequestId, HttpResponse)>,
     /// The last reading of the wall clock, for callers whose clock is unset.
     wall: UnixTime,
 }
@@ -98,6 +101,7 @@ impl Cloud {
             connections: BTreeMap::new(),
             fx: Effects::new(rng),
             actions: VecDeque::new(),
+            responses: VecDeque::new(),
             wall: now,
         })
     }
@@ -158,7 +162,7 @@ impl Cloud {
         let clock = self.clock(now);
         if let Some(response) = http::answer(&mut self.services, (id, request), clock, &mut self.fx)
         {
-            self.fx.responses.push_back((id, response));
+            self.responses.push_back((id, response));
         }
         self.carry_out(clock);
     }
@@ -175,7 +179,8 @@ impl Cloud {
                     self.settle(connection, clock);
                 }
                 Timer::Call(request) => {
-                    self.services.hubs.call_expired(request, clock, &mut self.fx);
+                    self.services.hubs.call_expired(request, &mut self.fx);
+                    self.carry_out(clock);
                 }
                 Timer::Renewal(key) => {
                     self.services.renewal_due(&key, clock, &mut self.fx);
@@ -192,7 +197,7 @@ impl Cloud {
 
     /// The answer to a request.
     pub fn poll_response(&mut self) -> Option<(RequestId, HttpResponse)> {
-        self.fx.responses.pop_front()
+        self.responses.pop_front()
     }
 
     /// What has happened, oldest first.
@@ -212,6 +217,9 @@ impl Cloud {
 
     /// Carries out what the services have decided, on whichever connections.
     fn carry_out(&mut self, clock: Clock) {
+        for (request, outcome) in std::mem::take(&mut self.fx.outcomes) {
+            self.responses.push_back((request, http::conclude(outcome, clock, &mut self.fx)));
+        }
         while !self.fx.commands.is_empty() {
             for (connection, command) in std::mem::take(&mut self.fx.commands) {
                 let open = self.connections.get_mut(&connection);

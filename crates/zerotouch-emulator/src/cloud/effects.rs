@@ -1,6 +1,6 @@
 //! What services do to the world outside them: answer connections, set timers, tell what happened.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use chacha20::ChaCha20Rng;
 use zerotouch_mqtt_codec::{ConnectRefusal, PacketIdentifier, QoS, SubAckReturnCode};
@@ -8,7 +8,7 @@ use zerotouch_time::Instant;
 
 use super::clock::Clock;
 use super::event::{CloudEvent, ConnectionId};
-use super::http::{HttpResponse, RequestId};
+use super::exchange::{CallOutcome, RequestId};
 use super::registry::DeviceKey;
 use crate::event_log::EventLog;
 
@@ -102,7 +102,8 @@ impl Timers {
 #[derive(Debug)]
 pub(super) struct Effects {
     pub(super) commands: Vec<(ConnectionId, Command)>,
-    pub(super) responses: VecDeque<(RequestId, HttpResponse)>,
+    /// What became of calls that somebody waits for.
+    pub(super) outcomes: Vec<(RequestId, CallOutcome)>,
     pub(super) events: EventLog<CloudEvent>,
     pub(super) timers: Timers,
     pub(super) rng: ChaCha20Rng,
@@ -112,7 +113,7 @@ impl Effects {
     pub(super) fn new(rng: ChaCha20Rng) -> Self {
         Self {
             commands: Vec::new(),
-            responses: VecDeque::new(),
+            outcomes: Vec::new(),
             events: EventLog::default(),
             timers: Timers::default(),
             rng,

@@ -22,59 +22,12 @@ use serde_json::json;
 use zerotouch_wire::percent_decode;
 
 pub(in crate::cloud) use self::files::Uploads;
-pub(in crate::cloud) use self::methods::{method_answer, method_timed_out};
+pub(in crate::cloud) use self::methods::conclude;
 pub use self::service::SERVICE_POLICIES;
 use super::clock::{Clock, uuid};
 use super::effects::Effects;
+use super::exchange::{HttpRequest, HttpResponse, RequestId};
 use super::services::Services;
-
-/// The longest body of a request that is taken, in bytes: files are kept in memory while they pass.
-pub const MAX_HTTP_BODY: usize = 16 * 1024 * 1024;
-
-/// Names a request over HTTPS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// A request over HTTPS, whole.
-#[derive(Clone, Debug)]
-pub struct HttpRequest {
-    /// Its method, upper case.
-    pub method: String,
-    /// Path and query.
-    pub target: String,
-    /// The host it is for, perhaps with a port.
-    pub host: String,
-    /// What authorizes it, if the client's certificate does not.
-    pub authorization: Option<String>,
-    /// Which version of a thing it is to change.
-    pub if_match: Option<String>,
-    /// What follows the headers.
-    pub body: Vec<u8>,
-    /// What the client presented in TLS, DER, leaf first, empty if nothing; it holds the leaf's key.
-    pub client_chain: Vec<Vec<u8>>,
-}
-
-/// The answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpResponse {
-    /// The status.
-    pub status: u16,
-    /// Headers beside `Content-Length`.
-    pub headers: Vec<(&'static str, String)>,
-    /// What follows them.
-    pub body: Vec<u8>,
-}
-
-impl HttpResponse {
-    fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
-    }
-
-    fn json(status: u16, body: Vec<u8>) -> Self {
-        let headers = vec![("content-type", "application/json; charset=utf-8".into())];
-        Self { status, headers, body }
-    }
-}
 
 /// An error in the shape of the hubs' HTTPS API.
 fn hub_error(

@@ -20,8 +20,8 @@ use zerotouch_wire::{PropertyBag, ReplyTopic, percent_decode, percent_encode};
 use super::clock::Clock;
 use super::effects::{At, Command, Effects, Timer};
 use super::event::{CloudEvent, ConnectionId};
+use super::exchange::{CallOutcome, RequestId};
 use super::fixture::{HubApiVersion, HubSettings};
-use super::http::{self, RequestId};
 use super::namespace::Namespace;
 use super::registry::DeviceKey;
 use super::renewal::Renewals;
@@ -243,17 +243,18 @@ impl Hubs {
             },
             Request::MethodReply(reply) => {
                 let request_id = reply.request_id().unwrap_or_default();
-                let (status, payload) = (i32::from(reply.status), publish.payload);
+                let (status, payload) = (i32::from(reply.status), publish.payload.to_vec());
                 let call = (session.key.clone(), request_id.to_owned());
                 if let Some(waiting) = self.calls.remove(&call) {
                     fx.timers.set(Timer::Call(waiting), None);
-                    fx.responses.push_back((waiting, http::method_answer(status, payload)));
+                    let payload = payload.clone();
+                    fx.outcomes.push((waiting, CallOutcome::Answered { status, payload }));
                 }
                 fx.tell(CloudEvent::MethodAnswered {
                     device_id: device_id.clone(),
                     request_id: request_id.into(),
                     status,
-                    payload: payload.to_vec(),
+                    payload,
                 });
             }
             Request::IssueCertificate(bag) => {
@@ -337,10 +338,9 @@ impl Hubs {
     }
 
     /// The answer to a direct method has not come in time.
-    pub(super) fn call_expired(&mut self, waiting: RequestId, clock: Clock, fx: &mut Effects) {
+    pub(super) fn call_expired(&mut self, waiting: RequestId, fx: &mut Effects) {
         self.calls.retain(|_, call| *call != waiting);
-        let response = http::method_timed_out(clock, fx);
-        fx.responses.push_back((waiting, response));
+        fx.outcomes.push((waiting, CallOutcome::TimedOut));
     }
 
     /// What a hub keeps of a device's twin.

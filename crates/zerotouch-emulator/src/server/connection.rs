@@ -23,6 +23,11 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How much is read at once.
 const READ_BUFFER: usize = 16 * 1024;
 
+/// Bytes both ways.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// What makes of a socket a stream of MQTT, and tells who is at its other end; or nothing, if the client
 /// had something else in mind. It limits the time it takes itself.
 pub(super) trait Secure<P>:

@@ -13,13 +13,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::cloud::StoredCloud;
-use super::connection::Secure;
+use super::connection::{Secure, Stream};
 use super::http::Http;
 use super::shared::Shared;
 
@@ -27,11 +27,6 @@ use super::shared::Shared;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// As much is kept between TLS and MQTT: small, for there may be thousands of connections.
 const LOOK_AHEAD: usize = 64;
-
-/// Bytes both ways.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Lets a client in: yields its stream of MQTT and the chain it has shown in TLS, leaf first, empty if
 /// none. `None` if it did not want MQTT and has had its answers.

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::cloud::StoredCloud;
-use super::entrance::Stream;
+use super::connection::Stream;
 use super::shared::Shared;
 use super::web_socket;
 use crate::cloud::{HttpRequest, HttpResponse, MAX_HTTP_BODY};

@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use super::entrance::Stream;
+use super::connection::Stream;
 
 /// How much is under way between the WebSocket and MQTT, each way.
 const BUFFER: usize = 16 * 1024;

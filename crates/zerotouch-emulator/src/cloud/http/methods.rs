@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::clock::Clock;
 use super::super::effects::Effects;
+use super::super::exchange::CallOutcome;
 use super::super::registry::DeviceKey;
 use super::super::services::Services;
 use super::service::respond;
@@ -53,14 +54,20 @@ pub(super) fn answer(
     })
 }
 
-/// The device has answered.
-pub(in crate::cloud) fn method_answer(status: i32, payload: &[u8]) -> HttpResponse {
-    // The SDKs expect JSON; a device that sends something else has sent nothing.
-    let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
-    respond(&json!({ "status": status, "payload": payload }))
-}
-
-/// It has not, in time.
-pub(in crate::cloud) fn method_timed_out(clock: Clock, fx: &mut Effects) -> HttpResponse {
-    hub_error(504, "GatewayTimeout", "Timed out waiting for the response", clock, fx)
+/// What whoever waits is told.
+pub(in crate::cloud) fn conclude(
+    outcome: CallOutcome,
+    clock: Clock,
+    fx: &mut Effects,
+) -> HttpResponse {
+    match outcome {
+        CallOutcome::Answered { status, payload } => {
+            // The SDKs expect JSON; a device that sends something else has sent nothing.
+            let payload: Value = serde_json::from_slice(&payload).unwrap_or_default();
+            respond(&json!({ "status": status, "payload": payload }))
+        }
+        CallOutcome::TimedOut => {
+            hub_error(504, "GatewayTimeout", "Timed out waiting for the response", clock, fx)
+        }
+    }
 }

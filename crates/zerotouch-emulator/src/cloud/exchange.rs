@@ -1,0 +1,58 @@
+//! A request over HTTPS and its answer, whole.
+
+/// The longest body of a request that is taken, in bytes: files are kept in memory while they pass.
+pub const MAX_HTTP_BODY: usize = 16 * 1024 * 1024;
+
+/// Names a request over HTTPS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// A request over HTTPS, whole.
+#[derive(Clone, Debug)]
+pub struct HttpRequest {
+    /// Its method, upper case.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// The host it is for, perhaps with a port.
+    pub host: String,
+    /// What authorizes it, if the client's certificate does not.
+    pub authorization: Option<String>,
+    /// Which version of a thing it is to change.
+    pub if_match: Option<String>,
+    /// What follows the headers.
+    pub body: Vec<u8>,
+    /// What the client presented in TLS, DER, leaf first, empty if nothing; it holds the leaf's key.
+    pub client_chain: Vec<Vec<u8>>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpResponse {
+    /// The status.
+    pub status: u16,
+    /// Headers beside `Content-Length`.
+    pub headers: Vec<(&'static str, String)>,
+    /// What follows them.
+    pub body: Vec<u8>,
+}
+
+impl HttpResponse {
+    pub(super) fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub(super) fn json(status: u16, body: Vec<u8>) -> Self {
+        let headers = vec![("content-type", "application/json; charset=utf-8".into())];
+        Self { status, headers, body }
+    }
+}
+
+/// What became of the call of a direct method that somebody waits for.
+#[derive(Debug)]
+pub(super) enum CallOutcome {
+    /// The device has answered.
+    Answered { status: i32, payload: Vec<u8> },
+    /// It has not, in time.
+    TimedOut,
+}
