@@ -98,7 +98,7 @@ impl CliError {
             Self::Emulator(EmulatorError::AddressInUse { .. } | EmulatorError::Listen { .. }) => {
                 exit::NETWORK
             }
-            Self::Emulator(EmulatorError::Storage(_) | EmulatorError::Snapshot(_))
+            Self::Emulator(EmulatorError::Storage(_))
             | Self::TemporaryDirectory(_)
             | Self::Write { .. }
             | Self::Store(_)

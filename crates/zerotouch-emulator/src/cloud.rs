@@ -5,6 +5,7 @@
 //!                                              │      │      │
 //!   handle_request ───────────────────────────►│             │─► poll_response
 //!   handle_timeout ───────────────────────────►│  services   │─► poll_event   (what happened)
+//!                                              │             │─► poll_record  (what to keep)
 //!                                              └─────────────┘─► poll_timeout
 //!      services = dps ──► namespace (registry, authority) ◄── hubs (twins, renewals)
 //! ```
@@ -34,7 +35,8 @@ mod refusal;
 mod registry;
 mod renewal;
 mod services;
-mod snapshot;
+mod table;
+mod text_form;
 mod throttle;
 mod twin;
 
@@ -59,7 +61,8 @@ pub use self::fixture::{
 pub use self::http::SERVICE_POLICIES;
 pub use self::services::DeviceRecord;
 use self::services::Services;
-pub use self::snapshot::{Snapshot, SnapshotError};
+use self::table::{Kept, Single};
+pub use self::table::{Record, RecordError};
 pub use self::twin::TwinError;
 
 /// The emulated cloud.
@@ -73,6 +76,8 @@ pub struct Cloud {
     responses: VecDeque<(RequestId, HttpResponse)>,
     /// The last reading of the wall clock, for callers whose clock is unset.
     wall: UnixTime,
+    /// How far the time of day here is ahead of the caller's, in seconds.
+    ahead: Single<i64>,
 }
 
 /// Why a cloud could not be made.
@@ -103,6 +108,7 @@ impl Cloud {
             actions: VecDeque::new(),
             responses: VecDeque::new(),
             wall: now,
+            ahead: Single::new(0),
         })
     }
 
@@ -210,9 +216,14 @@ impl Cloud {
         self.fx.timers.next()
     }
 
+    fn tables(&mut self) -> impl Iterator<Item = (&'static str, &mut dyn Kept)> {
+        self.services.tables().chain([("ahead", &mut self.ahead as &mut dyn Kept)])
+    }
+
     fn clock(&mut self, now: Now) -> Clock {
         self.wall = now.wall.unwrap_or(self.wall);
-        Clock { monotonic: now.monotonic, wall: self.wall }
+        let wall = UnixTime::from_secs(self.wall.as_secs().saturating_add(*self.ahead.get()));
+        Clock { monotonic: now.monotonic, wall }
     }
 
     /// Carries out what the services have decided, on whichever connections.
@@ -267,7 +278,7 @@ impl Cloud {
 impl Cloud {
     /// The root of the namespace's authority: what an issued chain ends in.
     pub fn root_certificate(&self) -> &Certificate {
-        self.services.namespace.authority.root()
+        self.services.namespace.root()
     }
 
     /// The same as PEM.
@@ -277,7 +288,7 @@ impl Cloud {
 
     /// The certificate of the issuing authority of a policy.
     pub fn issuing_certificate(&self, policy: &str) -> Option<&Certificate> {
-        self.services.namespace.authority.issuing(policy)
+        self.services.namespace.policy(policy)?.issuing.certificate()
     }
 
     /// The key of the policies that open the service API, whichever of [`SERVICE_POLICIES`] is named.
@@ -296,7 +307,7 @@ impl Cloud {
     }
 
     /// The enrolment groups, with the keys that were drawn for them.
-    pub fn enrollment_groups(&self) -> &[EnrollmentGroup] {
+    pub fn enrollment_groups(&self) -> impl Iterator<Item = &EnrollmentGroup> {
         self.services.enrollments().groups()
     }
 
@@ -307,12 +318,10 @@ impl Cloud {
 
     /// The primary key of a symmetric-key group.
     pub fn group_key(&self, id: &str) -> Option<&SymmetricKey> {
-        self.enrollment_groups().iter().find(|group| group.id == id).and_then(|group| match &group
-            .attestation
-        {
+        match &self.services.enrollments().group(id)?.attestation {
             GroupAttestation::SymmetricKeys(keys) => keys.primary.as_ref(),
             GroupAttestation::X509 { .. } => None,
-        })
+        }
     }
 
     /// All registered devices.
@@ -320,21 +329,36 @@ impl Cloud {
         self.services.devices()
     }
 
-    /// What the cloud has learned since it was made.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.services.namespace.registry.iter())
+    /// What has changed since it was last asked for, to be kept for the next cloud: its enrolments, its
+    /// authorities, its devices, all with their keys. Whoever keeps it does so before anybody is told of
+    /// it by [`Cloud::poll_action`] or [`Cloud::poll_response`].
+    pub fn poll_record(&mut self) -> Option<Record> {
+        let (table, kept) = self.tables().find(|(_, kept)| kept.is_changed())?;
+        // Texts and numbers: nothing in it can fail to serialise.
+        let (key, value) = kept.take_change()?.ok()?;
+        Some(Record { table, key, value })
     }
 
-    /// Changes whenever [`Cloud::snapshot`] does.
-    pub fn changes(&self) -> u64 {
-        self.services.namespace.registry.changes()
-    }
-
-    /// Remembers what an earlier cloud had learned that was made from the same fixture and random
-    /// numbers. `rng` draws from now on, so that nothing is drawn twice.
-    pub fn restore(&mut self, snapshot: Snapshot, rng: ChaCha20Rng) -> Result<(), SnapshotError> {
-        self.services.namespace.registry.restore(snapshot.into_devices()?);
+    /// Becomes what an earlier cloud was, of whose records these are the last. What the fixture holds
+    /// beside settings counts no longer. `rng` draws from now on, so that nothing is drawn twice.
+    pub fn restore<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
+        rng: ChaCha20Rng,
+        now: Now,
+    ) -> Result<(), RecordError> {
+        self.tables().for_each(|(_, kept)| kept.clear());
+        for (table, key, value) in records {
+            let (_, kept) = self
+                .tables()
+                .find(|(name, _)| *name == table)
+                .ok_or_else(|| RecordError::Table { table: table.into() })?;
+            kept.restore(key, value)
+                .map_err(|source| RecordError::Entry { table: table.into(), source })?;
+        }
         self.fx.rng = rng;
+        let clock = self.clock(now);
+        self.services.wind(clock, &mut self.fx);
         Ok(())
     }
 
@@ -347,6 +371,21 @@ impl Cloud {
     /// `synchronized: false` has been spared.
     pub fn synchronize(&mut self) {
         self.services.namespace.synchronize();
+    }
+
+    /// What time of day it is here.
+    pub fn time(&mut self, now: Now) -> UnixTime {
+        self.clock(now).wall
+    }
+
+    /// Sets the time of day, forward or back, so that certificates, tokens and operations grow old. It goes
+    /// on from there. Connections do not notice.
+    pub fn set_time(&mut self, time: UnixTime, now: Now) {
+        let there = self.clock(now).wall.as_secs();
+        let further = time.as_secs().saturating_sub(there);
+        self.ahead.set(self.ahead.get().saturating_add(further));
+        let clock = self.clock(now);
+        self.services.wind(clock, &mut self.fx);
     }
 
     /// Revokes a device's certificates: its identifier changes, its hub ends the connection and

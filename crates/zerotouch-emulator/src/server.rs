@@ -43,7 +43,7 @@ pub use self::storage::StorageError;
 use self::tls::ServerTls;
 use crate::cloud::{
     AuthorityError, Cloud, CloudError, CloudEvent, EnrollmentGroup, Fixture, GroupAttestation,
-    SERVICE_POLICIES, SnapshotError,
+    SERVICE_POLICIES,
 };
 
 /// The port of MQTT over TLS, which clients dial at an assigned hub.
@@ -116,9 +116,6 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The data directory holds a device that cannot be read.
-    #[error("the data directory: {0}")]
-    Snapshot(#[from] SnapshotError),
     /// Threads could not be started.
     #[error("no thread to run on: {0}")]
     Thread(io::Error),
@@ -156,8 +153,8 @@ impl EmulatorBuilder {
     }
 
     /// Keeps the emulator in this directory, which is made with mode 0700: the next one started with it
-    /// has the same keys and authorities, and knows the same devices. A seed counts only where the
-    /// directory is new; the fixture is to stay the same.
+    /// has the same keys, authorities, enrolments and devices, whatever happened in between. A seed, and
+    /// what the fixture holds beside settings, count only where the directory is new.
     #[must_use]
     pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(directory.into());
@@ -175,9 +172,7 @@ impl EmulatorBuilder {
     pub fn start(self) -> Result<Emulator, StartError> {
         let listener = listen(&self.address)?;
         let now = UnixTime::from_secs(unix_seconds());
-        let opened = self.data_dir.map(|path| Storage::open(&path, self.seed, now)).transpose()?;
-        let (storage, snapshot) =
-            opened.map_or((None, None), |(storage, snapshot)| (Some(storage), snapshot));
+        let storage = self.data_dir.map(|path| Storage::open(&path, self.seed, now)).transpose()?;
         let (mut rng, created) = match &storage {
             Some(storage) => (storage.rng(), storage.created()),
             None => (random_numbers(self.seed)?, now),
@@ -185,8 +180,8 @@ impl EmulatorBuilder {
         // The server's certificates first: what the fixture draws does not change them.
         let tls = ServerTls::new(&self.fixture.hubs, now, &mut rng)?;
         let mut cloud = Cloud::new(self.fixture, rng, created)?;
-        if let Some(snapshot) = snapshot {
-            cloud.restore(snapshot, random_numbers(None)?)?;
+        if let Some(storage) = &storage {
+            storage.restore(&mut cloud, now)?;
         }
         let engine = StoredCloud::new(cloud, storage);
         let ServerTls { acceptor, ca_pem } = tls;
@@ -269,7 +264,7 @@ impl Emulator {
             },
             credential_policy: group.credential_policy.clone(),
         };
-        self.with_cloud(|cloud, _| cloud.enrollment_groups().iter().map(summary).collect())
+        self.with_cloud(|cloud, _| cloud.enrollment_groups().map(summary).collect())
     }
 
     /// What the vendor's service SDKs are given, with the key of the service API: a secret.
@@ -302,10 +297,13 @@ impl Emulator {
         self.host.shared.with(|engine, now| action(&mut engine.cloud, now))
     }
 
-    /// Puts the cloud's wall clock forward, so that certificates and tokens grow old. Timers and
-    /// clients are not affected.
+    /// Puts the cloud's time of day forward, so that certificates, tokens and operations grow old.
+    /// Connections and clients are not affected.
     pub fn advance_clock(&self, by: Duration) {
-        self.host.shared.advance_clock(by);
+        self.with_cloud(|cloud, now| {
+            let time = cloud.time(now) + by;
+            cloud.set_time(time, now);
+        });
     }
 }
 

@@ -1,4 +1,4 @@
-//! The certificate authority of Azure Device Registry: one root, one issuing authority per policy.
+//! The certificate authorities of Azure Device Registry: one root, one issuing authority per policy.
 //!
 //! ```text
 //!   root (P-384)  ──►  issuing authority of a policy (P-384)  ──►  device certificate
@@ -7,20 +7,19 @@
 //! The profile of the device certificate is not published. This one holds what the documentation
 //! names: the device id as only name, a per-device identifier, and what a client certificate needs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64ct::{Base64, Encoding};
 use chacha20::ChaCha20Rng;
 use rcgen::SanType;
+use serde::{Deserialize, Serialize, Serializer};
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use zerotouch_credentials::{Certificate, KeyAlgorithm, PrivateKey};
 use zerotouch_time::UnixTime;
 
-use super::fixture::CredentialPolicy;
+use super::text_form;
 use crate::pki::{CertificationAuthority, PkiError, Validity};
 
 /// Marks every authority of the emulator, for whoever finds its certificate in a trust store.
@@ -44,6 +43,12 @@ pub enum AuthorityError {
     /// No policy of that name.
     #[error("there is no credential policy of that name")]
     UnknownPolicy,
+    /// The policy waits for its external root to sign its issuing authority.
+    #[error("the credential policy is not active: its external root has not signed yet")]
+    Inactive,
+    /// The policy waits for no signature.
+    #[error("the credential policy has an issuing authority already")]
+    Active,
     /// The device is not registered.
     #[error("the device is not registered")]
     UnknownDevice,
@@ -60,82 +65,95 @@ pub(super) struct Subject<'a> {
     pub(super) identifier: &'a str,
 }
 
-/// The root and the issuing authorities of one namespace.
-#[derive(Debug)]
+/// An authority of the namespace.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "Entry")]
 pub(super) struct Authority {
-    root: CertificationAuthority,
-    policies: BTreeMap<String, Policy>,
+    #[serde(rename = "certificate", serialize_with = "certificate_of")]
+    authority: CertificationAuthority,
+    #[serde(with = "text_form::one")]
+    key: Arc<PrivateKey>,
 }
 
-#[derive(Debug)]
-struct Policy {
-    issuing: CertificationAuthority,
-    leaf_validity: Duration,
+/// An authority as it is kept.
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(with = "text_form::one")]
+    certificate: Certificate,
+    #[serde(with = "text_form::one")]
+    key: Arc<PrivateKey>,
+}
+
+impl TryFrom<Entry> for Authority {
+    type Error = PkiError;
+
+    fn try_from(Entry { certificate, key }: Entry) -> Result<Self, PkiError> {
+        Self::open(certificate, key)
+    }
+}
+
+fn certificate_of<S: Serializer>(
+    authority: &CertificationAuthority,
+    s: S,
+) -> Result<S::Ok, S::Error> {
+    text_form::one::serialize(authority.certificate(), s)
+}
+
+/// Draws the key of an authority.
+pub(super) fn new_key(rng: &mut ChaCha20Rng) -> Result<Arc<PrivateKey>, PkiError> {
+    Ok(Arc::new(PrivateKey::generate(KeyAlgorithm::EcdsaP384, rng)?))
+}
+
+/// The name of a policy's issuing authority.
+pub(super) fn issuing_name(policy: &str) -> String {
+    format!("zerotouch policy {policy} {MARK}")
 }
 
 impl Authority {
-    /// Makes the root, and an issuing authority for each policy.
-    pub(super) fn new(
-        policies: &[CredentialPolicy],
-        now: UnixTime,
-        rng: &mut ChaCha20Rng,
-    ) -> Result<Self, AuthorityError> {
-        let new_key = |rng: &mut ChaCha20Rng| {
-            PrivateKey::generate(KeyAlgorithm::EcdsaP384, rng).map(Arc::new).map_err(PkiError::from)
-        };
-        let root = CertificationAuthority::root(
-            &format!("zerotouch device root {MARK}"),
-            Validity { from: now, lifetime: ROOT_VALIDITY },
-            new_key(rng)?,
-            rng,
-        )?;
-        let policies = policies
-            .iter()
-            .map(|policy| {
-                let name = format!("zerotouch policy {} {MARK}", policy.name);
-                let validity = Validity { from: now, lifetime: ISSUING_VALIDITY };
-                let issuing = root.subordinate(&name, validity, new_key(rng)?, rng)?;
-                let leaf_validity = policy.leaf_validity;
-                Ok((policy.name.clone(), Policy { issuing, leaf_validity }))
-            })
-            .collect::<Result<_, AuthorityError>>()?;
-        Ok(Self { root, policies })
+    /// The root of a namespace.
+    pub(super) fn root(now: UnixTime, rng: &mut ChaCha20Rng) -> Result<Self, PkiError> {
+        let key = new_key(rng)?;
+        let name = format!("zerotouch device root {MARK}");
+        let validity = Validity { from: now, lifetime: ROOT_VALIDITY };
+        let authority = CertificationAuthority::root(&name, validity, key.clone(), rng)?;
+        Ok(Self { authority, key })
     }
 
-    pub(super) fn root(&self) -> &Certificate {
-        self.root.certificate()
-    }
-
-    /// The issuing authority's certificate of a policy.
-    pub(super) fn issuing(&self, policy: &str) -> Option<&Certificate> {
-        Some(self.policies.get(policy)?.issuing.certificate())
-    }
-
-    /// Issues a device certificate under `policy`.
-    pub(super) fn issue(
+    /// The issuing authority of a policy, below this one.
+    pub(super) fn issuing(
         &self,
         policy: &str,
-        subject: Subject<'_>,
         now: UnixTime,
         rng: &mut ChaCha20Rng,
-    ) -> Result<Certificate, AuthorityError> {
-        let policy = self.policies.get(policy).ok_or(AuthorityError::UnknownPolicy)?;
-        let validity = Validity { from: now, lifetime: policy.leaf_validity };
-        let identifier = format!("{DEVICE_IDENTIFIER_PREFIX}{}", subject.identifier);
-        let names = vec![SanType::URI(identifier.try_into().map_err(PkiError::from)?)];
-        let device = (subject.device_id, subject.public_key);
-        Ok(policy.issuing.certify_device_with(device, names, validity, rng)?)
+    ) -> Result<Self, PkiError> {
+        let key = new_key(rng)?;
+        let validity = Validity { from: now, lifetime: ISSUING_VALIDITY };
+        let name = issuing_name(policy);
+        let authority = self.authority.subordinate(&name, validity, key.clone(), rng)?;
+        Ok(Self { authority, key })
     }
 
-    /// The chain of a device certificate in the order and encoding of both services: leaf, issuing
-    /// authority, root, base64 of DER each.
-    pub(super) fn chain_of(&self, policy: &str, leaf: &[u8]) -> Vec<String> {
-        let issuing = self.issuing(policy).map(Certificate::as_der);
-        [Some(leaf), issuing, Some(self.root().as_der())]
-            .into_iter()
-            .flatten()
-            .map(Base64::encode_string)
-            .collect()
+    /// An authority whose certificate was made elsewhere.
+    pub(super) fn open(certificate: Certificate, key: Arc<PrivateKey>) -> Result<Self, PkiError> {
+        let authority = CertificationAuthority::open(certificate, key.clone())?;
+        Ok(Self { authority, key })
+    }
+
+    pub(super) fn certificate(&self) -> &Certificate {
+        self.authority.certificate()
+    }
+
+    /// Issues a device certificate.
+    pub(super) fn issue(
+        &self,
+        subject: Subject<'_>,
+        validity: Validity,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Certificate, PkiError> {
+        let identifier = format!("{DEVICE_IDENTIFIER_PREFIX}{}", subject.identifier);
+        let names = vec![SanType::URI(identifier.try_into()?)];
+        let device = (subject.device_id, subject.public_key);
+        self.authority.certify_device_with(device, names, validity, rng)
     }
 }
 

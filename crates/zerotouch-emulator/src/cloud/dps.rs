@@ -12,11 +12,11 @@
 //! without a right to register connects, and reads why not on the topic of its answer. Requests are
 //! acknowledged before they are answered, and answers carry `$rid` first.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use rand_core::Rng;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use zerotouch_credentials::CertificateRequest;
@@ -35,9 +35,11 @@ use super::effects::{At, Command, Effects};
 use super::enrollment::{Attested, Enrollments, Evidence, Proof};
 use super::event::{CloudEvent, Via};
 use super::fixture::{DpsApiVersion, DpsSettings};
-use super::namespace::Namespace;
+use super::namespace::{self, Namespace};
 use super::refusal::{self, DpsRefusal};
 use super::registry::{Device, DeviceKey, HubCredential, Substatus};
+use super::table::{Kept, Table};
+use super::text_form;
 use super::throttle::Throttle;
 
 /// The service.
@@ -48,7 +50,7 @@ pub(super) struct Dps {
     settings: DpsSettings,
     pub(super) enrollments: Enrollments,
     /// The latest operation of each registration id (in lower case).
-    operations: BTreeMap<String, Operation>,
+    operations: Table<String, Operation>,
     registrations: Throttle,
 }
 
@@ -78,24 +80,29 @@ pub(super) enum Request<'a> {
     Lookup,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Operation {
     id: String,
+    #[serde(skip)]
     polls: Throttle,
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum State {
-    Assigning { ready_at: Instant, request: Option<CertificateRequest> },
-    Assigned { substatus: Substatus, issued: Option<Issued> },
-}
-
-/// A device certificate and the policy it was issued under.
-#[derive(Clone, Debug)]
-struct Issued {
-    policy: String,
-    leaf: Vec<u8>,
+    Assigning {
+        /// One that was kept is ready at once.
+        #[serde(skip)]
+        ready_at: Instant,
+        #[serde(with = "text_form::optional")]
+        request: Option<CertificateRequest>,
+    },
+    Assigned {
+        substatus: Substatus,
+        /// What was issued with it, as it is sent.
+        chain: Option<Vec<String>>,
+    },
 }
 
 /// What a request is answered with.
@@ -122,13 +129,18 @@ impl Dps {
             hubs,
             settings,
             enrollments,
-            operations: BTreeMap::new(),
+            operations: Table::default(),
             registrations: Throttle::default(),
         }
     }
 
     pub(super) fn id_scope(&self) -> &str {
         &self.id_scope
+    }
+
+    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 3] {
+        let [groups, individuals] = self.enrollments.tables();
+        [groups, individuals, ("operations", &mut self.operations)]
     }
 
     /// The api-version of that name, if this service knows it.
@@ -286,9 +298,9 @@ impl Dps {
                 return Ok(operation
                     .assigning(Some(&registrant.registration_id), self.settings.retry_after));
             }
-            let (substatus, issued) =
+            let (substatus, chain) =
                 assign(registrant, attested, request.as_ref(), (hubs, namespace), clock, fx)?;
-            operation.state = State::Assigned { substatus, issued };
+            operation.state = State::Assigned { substatus, chain };
         }
         let profile =
             registrant.api_version.tells_profile.then_some(&self.settings.connection_profile);
@@ -336,7 +348,7 @@ fn assign(
     (hubs, namespace): (&[String], &mut Namespace),
     clock: Clock,
     fx: &mut Effects,
-) -> Result<(Substatus, Option<Issued>), DpsRefusal> {
+) -> Result<(Substatus, Option<Vec<String>>), DpsRefusal> {
     let hub = match &attested.hub {
         Some(fixed) => hubs.iter().position(|hub| hub == fixed).unwrap_or_default(),
         None => spread(&registrant.registration_id, hubs.len()),
@@ -362,16 +374,11 @@ fn assign(
         device_id: key.device_id.clone(),
         substatus: substatus.as_str(),
     });
-    let issued = match certify {
-        Some((request, policy)) => {
-            let leaf = namespace
-                .issue(policy, &key, request, Via::Dps, clock, fx)
-                .map_err(DpsRefusal::NotIssued)?;
-            Some(Issued { policy: policy.clone(), leaf: leaf.as_der().to_vec() })
-        }
-        None => None,
-    };
-    Ok((substatus, issued))
+    let chain = certify
+        .map(|(request, policy)| namespace.issue(policy, &key, request, Via::Dps, clock, fx))
+        .transpose()
+        .map_err(DpsRefusal::NotIssued)?;
+    Ok((substatus, chain.map(|chain| namespace::encode(&chain))))
 }
 
 /// Which of `hubs` a device goes to: always the same, and over many devices evenly.
@@ -418,7 +425,7 @@ impl Operation {
         namespace: &Namespace,
     ) -> Result<RegistrationState, DpsRefusal> {
         let gone = || DpsRefusal::Operation { given: self.id.clone() };
-        let State::Assigned { substatus, issued } = &self.state else { return Err(gone()) };
+        let State::Assigned { substatus, chain } = &self.state else { return Err(gone()) };
         let key = namespace.registry.registration(&registrant.registration_id).ok_or_else(gone)?;
         let device = namespace.registry.device(key).ok_or_else(gone)?;
         let attestation = match attested.enrollment.group() {
@@ -429,7 +436,6 @@ impl Operation {
             Proof::Keys(_) => (None, Some(attestation)),
             Proof::Certificate(_) => (Some(attestation), None),
         };
-        let chain = |issued: &Issued| namespace.authority.chain_of(&issued.policy, &issued.leaf);
         Ok(RegistrationState {
             x509,
             symmetric_key,
@@ -441,7 +447,7 @@ impl Operation {
             substatus: Some(substatus.as_str().into()),
             last_updated_date_time_utc: Some(rfc3339(device.updated)),
             etag: Some(etag(device)),
-            issued_certificate_chain: issued.as_ref().map(chain),
+            issued_certificate_chain: chain.clone(),
             connection_profile: profile.cloned(),
             ..RegistrationState::default()
         })

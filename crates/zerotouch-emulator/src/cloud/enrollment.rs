@@ -4,7 +4,6 @@
 //! with keys, for a certificate those with authorities. The first that takes the proof decides, and
 //! if it is disabled, the device is refused (Azure docs, "X.509 certificate attestation").
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
@@ -19,6 +18,7 @@ use super::fixture::{
     Attestation, EnrollmentGroup, GroupAttestation, IndividualEnrollment, SymmetricKeys,
 };
 use super::refusal::DpsRefusal;
+use super::table::{Kept, Table};
 
 /// How far a token's expiry may have passed, for devices whose clock is slow.
 pub(super) const SAS_SKEW: Duration = Duration::from_secs(300);
@@ -26,9 +26,9 @@ pub(super) const SAS_SKEW: Duration = Duration::from_secs(300);
 /// All enrolments of the service.
 #[derive(Debug)]
 pub(super) struct Enrollments {
-    groups: Vec<EnrollmentGroup>,
+    groups: Table<String, EnrollmentGroup>,
     /// By registration id in lower case, as ids are compared without regard to it.
-    individuals: BTreeMap<String, IndividualEnrollment>,
+    individuals: Table<String, IndividualEnrollment>,
 }
 
 /// What a device shows when it connects.
@@ -102,7 +102,7 @@ impl Enrollments {
             GroupAttestation::SymmetricKeys(keys) => Some(keys),
             GroupAttestation::X509 { .. } => None,
         });
-        let mut by_id = BTreeMap::new();
+        let mut by_id = Table::default();
         for mut individual in individuals {
             if let Attestation::SymmetricKeys(keys) = &mut individual.attestation {
                 if let Some(group) = group {
@@ -112,11 +112,20 @@ impl Enrollments {
             }
             by_id.insert(individual.registration_id.to_ascii_lowercase(), individual);
         }
+        let groups = groups.into_iter().map(|group| (group.id.clone(), group)).collect();
         Ok(Self { groups, individuals: by_id })
     }
 
-    pub(super) fn groups(&self) -> &[EnrollmentGroup] {
-        &self.groups
+    pub(super) fn groups(&self) -> impl Iterator<Item = &EnrollmentGroup> {
+        self.groups.values()
+    }
+
+    pub(super) fn group(&self, id: &str) -> Option<&EnrollmentGroup> {
+        self.groups.get(id)
+    }
+
+    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 2] {
+        [("groups", &mut self.groups), ("individuals", &mut self.individuals)]
     }
 
     pub(super) fn individual(&self, registration_id: &str) -> Option<&IndividualEnrollment> {
@@ -141,7 +150,7 @@ impl Enrollments {
 
     fn attest_by_key(&self, evidence: Evidence<'_>, clock: Clock) -> Result<Attested, DpsRefusal> {
         let mut refusal = DpsRefusal::NoEnrollment;
-        for group in &self.groups {
+        for group in self.groups.values() {
             let GroupAttestation::SymmetricKeys(keys) = &group.attestation else { continue };
             let keys = keys.derive(evidence.registration_id);
             match verify_token(evidence, &keys, clock) {
@@ -163,7 +172,7 @@ impl Enrollments {
     ) -> Result<Attested, DpsRefusal> {
         let leaf = read_leaf(evidence.chain)?;
         let mut refusal = DpsRefusal::NoEnrollment;
-        for group in &self.groups {
+        for group in self.groups.values() {
             let GroupAttestation::X509 { authorities } = &group.attestation else { continue };
             for anchor in authorities {
                 let policy = ChainPolicy {

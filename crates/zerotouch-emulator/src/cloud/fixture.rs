@@ -3,13 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use zerotouch_credentials::{Certificate, SymmetricKey};
 use zerotouch_dps::{ConnectionProfile, IdError, IdScope, RegistrationId};
+
+use super::text_form;
 
 /// The emulated cloud's contents and manners. [`Fixture::default`] is what a laptop needs: the
 /// symmetric-key group [`Fixture::DEFAULT_GROUP`] with the policy [`Fixture::DEFAULT_POLICY`], and a
 /// disabled individual enrolment, [`Fixture::DISABLED_DEVICE`].
-#[derive(Debug)]
+///
+/// In a file, members bear the names they have here. What is left out is as in the default fixture; times
+/// are written as in `30days` or `200ms`, keys in base64, certificates in PEM.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Fixture {
     /// The id scope of the provisioning service; default [`Fixture::DEFAULT_ID_SCOPE`].
     pub id_scope: String,
@@ -28,22 +35,28 @@ pub struct Fixture {
 }
 
 /// A policy of the Azure Device Registry namespace: an issuing authority and what it issues.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct CredentialPolicy {
     /// Its name, which enrolments refer to.
     pub name: String,
     /// How long a device certificate is good; default 30 days. The real service takes 7 to 90 days;
     /// here any time is taken, so that a test can see one expire.
+    #[serde(with = "text_form::one")]
     pub leaf_validity: Duration,
     /// Whether the hubs were given the issuing authority's certificate; default yes. Forgetting it is
     /// the common mistake, and then the hubs refuse every certificate of the policy.
     pub synchronized: bool,
+    /// Whether a root outside of the namespace signs its issuing authority; default no. Until it has, the
+    /// policy certifies nothing.
+    pub external_root: bool,
     /// Which keys are certified; default [`KeyPolicy::Permissive`].
     pub keys: KeyPolicy,
 }
 
 /// Which public keys a policy certifies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum KeyPolicy {
     /// P-256 and P-384, as the real service has been seen to do.
@@ -56,16 +69,20 @@ pub enum KeyPolicy {
 /// Two keys of one enrolment, either of which opens it. A group's key that is not given is drawn from
 /// the cloud's random numbers; an individual enrolment's is derived from the first symmetric-key
 /// group's, as that device would have it, or drawn where there is no such group.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SymmetricKeys {
     /// The first key.
+    #[serde(with = "text_form::optional")]
     pub primary: Option<SymmetricKey>,
     /// The second key, there to be changed without interruption.
+    #[serde(with = "text_form::optional")]
     pub secondary: Option<SymmetricKey>,
 }
 
 /// How the devices of a group prove who they are.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GroupAttestation {
     /// Each by a key derived from the group's.
@@ -73,12 +90,14 @@ pub enum GroupAttestation {
     /// Each by a certificate under one of these authorities, its common name the registration id.
     X509 {
         /// Root or intermediate authorities (ECDSA P-256 or P-384).
+        #[serde(with = "text_form::several")]
         authorities: Vec<Certificate>,
     },
 }
 
 /// How the device of an individual enrolment proves who it is.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Attestation {
     /// By one of the enrolment's keys.
@@ -86,12 +105,14 @@ pub enum Attestation {
     /// By exactly one of these certificates.
     X509 {
         /// The primary and perhaps a secondary certificate.
+        #[serde(with = "text_form::several")]
         certificates: Vec<Certificate>,
     },
 }
 
 /// An enrolment of many devices.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct EnrollmentGroup {
     /// Its name.
     pub id: String,
@@ -106,7 +127,8 @@ pub struct EnrollmentGroup {
 }
 
 /// An enrolment of one device.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct IndividualEnrollment {
     /// The registration id.
     pub registration_id: String,
@@ -123,12 +145,15 @@ pub struct IndividualEnrollment {
 }
 
 /// How the provisioning service behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DpsSettings {
     /// What `retry-after` says while a registration is under way, in whole seconds; default 3 s, as
     /// the real service.
+    #[serde(with = "text_form::one")]
     pub retry_after: Duration,
     /// How long a registration takes at least; default none. The first answer is 202 even so.
+    #[serde(with = "text_form::one")]
     pub assign_delay: Duration,
     /// How many registrations the service takes; default 1,000 a minute.
     pub registrations: Quota,
@@ -142,16 +167,19 @@ pub struct DpsSettings {
 }
 
 /// So many in any period of that length; more are refused with status 429.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Quota {
     /// How many.
     pub count: usize,
     /// In which time.
+    #[serde(with = "text_form::one")]
     pub period: Duration,
 }
 
 /// An api-version of the provisioning service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DpsApiVersion {
     /// As in the user name.
     pub name: String,
@@ -162,13 +190,16 @@ pub struct DpsApiVersion {
 }
 
 /// How the hubs behave.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct HubSettings {
     /// The api-versions taken; others are refused at CONNECT.
     pub api_versions: Vec<HubApiVersion>,
     /// How long a renewal takes from its 202 to its 200; default 200 ms.
+    #[serde(with = "text_form::one")]
     pub issue_delay: Duration,
     /// How long a renewal is kept for a device that does not fetch it; default 12 h.
+    #[serde(with = "text_form::one")]
     pub operation_expiry: Duration,
     /// Which error codes renewals answer with; default those last recorded.
     pub error_codes: ErrorCodes,
@@ -179,7 +210,8 @@ pub struct HubSettings {
 }
 
 /// An api-version of the hubs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HubApiVersion {
     /// As in the user name.
     pub name: String,
@@ -188,7 +220,8 @@ pub struct HubApiVersion {
 }
 
 /// The service's error codes for renewals have changed between two published descriptions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorCodes {
     /// Seen in a run against the service in January 2026: 400037, 409004.
@@ -214,6 +247,9 @@ impl Fixture {
         if self.hubs.is_empty() {
             return Err(FixtureError::NoHub);
         }
+        if let Some(what) = self.nameless() {
+            return Err(FixtureError::Nameless { what });
+        }
         unique("hub", self.hubs.iter())?;
         unique("credential policy", self.credential_policies.iter().map(|p| &p.name))?;
         unique("enrolment group", self.enrollment_groups.iter().map(|g| &g.id))?;
@@ -230,6 +266,12 @@ impl Fixture {
             self.check_references(&one.registration_id, policy, hub)?;
         }
         Ok(())
+    }
+
+    fn nameless(&self) -> Option<&'static str> {
+        let policy = self.credential_policies.iter().find(|one| one.name.is_empty());
+        let group = self.enrollment_groups.iter().find(|one| one.id.is_empty());
+        policy.map(|_| "credential policy").or(group.map(|_| "enrolment group"))
     }
 
     fn check_references(
@@ -284,6 +326,12 @@ pub enum FixtureError {
     /// There is no hub.
     #[error("there is no hub for devices to go to")]
     NoHub,
+    /// Something has no name.
+    #[error("there is a {what} without a name")]
+    Nameless {
+        /// What kind of thing.
+        what: &'static str,
+    },
     /// Two things have one name; case is not looked at.
     #[error("there are two {what}s called {name:?}")]
     Twice {
@@ -321,6 +369,27 @@ impl Default for Fixture {
     }
 }
 
+/// Without a name, which every one must have.
+impl Default for CredentialPolicy {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
+/// Without a name, which every one must have.
+impl Default for EnrollmentGroup {
+    fn default() -> Self {
+        Self::symmetric("")
+    }
+}
+
+/// Without a registration id, which every one must have.
+impl Default for IndividualEnrollment {
+    fn default() -> Self {
+        Self::symmetric("")
+    }
+}
+
 impl CredentialPolicy {
     /// A policy with the defaults.
     pub fn new(name: &str) -> Self {
@@ -328,6 +397,7 @@ impl CredentialPolicy {
             name: name.into(),
             leaf_validity: Duration::from_secs(30 * 24 * 60 * 60),
             synchronized: true,
+            external_root: false,
             keys: KeyPolicy::default(),
         }
     }

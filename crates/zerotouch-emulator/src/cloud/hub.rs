@@ -4,6 +4,7 @@
 //! has one connection; a new one ends the old. What it subscribed to is kept beyond its connection
 //! unless it asked for a clean session, and the result of a renewal is kept in any case.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use zerotouch_credentials::Thumbprint;
@@ -25,6 +26,7 @@ use super::fixture::{HubApiVersion, HubSettings};
 use super::namespace::Namespace;
 use super::registry::DeviceKey;
 use super::renewal::Renewals;
+use super::table::{Kept, Table};
 use super::twin::{Twin, TwinError};
 
 /// How the topic of a request for the twin begins.
@@ -42,19 +44,19 @@ pub(super) struct Hubs {
     pub(super) names: Vec<String>,
     settings: HubSettings,
     devices: BTreeMap<DeviceKey, DeviceState>,
+    twins: Table<DeviceKey, Twin>,
     pub(super) renewals: Renewals,
     /// Direct methods whose answers somebody waits for, by device and request id.
     calls: BTreeMap<(DeviceKey, String), RequestId>,
 }
 
-/// What a hub keeps of a device.
+/// A device's session.
 #[derive(Debug, Default)]
 struct DeviceState {
     connection: Option<ConnectionId>,
     /// Whether the session outlives its connection: the last one was not to be clean.
     kept: bool,
     subscriptions: Subscriptions,
-    twin: Twin,
 }
 
 /// What a device has subscribed to, and at which quality of service.
@@ -87,7 +89,14 @@ struct Will {
 impl Hubs {
     pub(super) fn new(names: Vec<String>, settings: HubSettings) -> Self {
         let renewals = Renewals::new(&settings);
-        Self { names, settings, devices: BTreeMap::new(), renewals, calls: BTreeMap::new() }
+        Self {
+            names,
+            settings,
+            devices: BTreeMap::new(),
+            twins: Table::default(),
+            renewals,
+            calls: BTreeMap::new(),
+        }
     }
 
     /// The place of the hub with that host name.
@@ -231,16 +240,19 @@ impl Hubs {
             }
             Request::TwinGet(bag) => {
                 fx.tell(CloudEvent::TwinRead { device_id: device_id.clone() });
-                let body = device.twin.document().to_string().into_bytes();
+                let body = self.twin(&session.key).document().to_string().into_bytes();
+                let Some(device) = self.devices.get(&session.key) else { return };
                 device.reply(TWIN_REPLY_PREFIX, 200, bag, None, body, fx);
             }
-            Request::TwinReport(bag) => match device.twin.report(publish.payload) {
-                Ok(version) => {
-                    fx.tell(CloudEvent::TwinReported { device_id: device_id.clone(), version });
-                    device.reply(TWIN_REPLY_PREFIX, 204, bag, Some(version), Vec::new(), fx);
+            Request::TwinReport(bag) => {
+                match self.twins.entry(&session.key).report(publish.payload) {
+                    Ok(version) => {
+                        fx.tell(CloudEvent::TwinReported { device_id: device_id.clone(), version });
+                        device.reply(TWIN_REPLY_PREFIX, 204, bag, Some(version), Vec::new(), fx);
+                    }
+                    Err(_) => device.reply(TWIN_REPLY_PREFIX, 400, bag, None, Vec::new(), fx),
                 }
-                Err(_) => device.reply(TWIN_REPLY_PREFIX, 400, bag, None, Vec::new(), fx),
-            },
+            }
             Request::MethodReply(reply) => {
                 let request_id = reply.request_id().unwrap_or_default();
                 let (status, payload) = (i32::from(reply.status), publish.payload.to_vec());
@@ -300,8 +312,7 @@ impl Hubs {
         patch: serde_json::Map<String, serde_json::Value>,
         fx: &mut Effects,
     ) -> Result<u64, TwinError> {
-        let device = self.devices.entry(key.clone()).or_default();
-        let (version, sent) = device.twin.desire(patch)?;
+        let (version, sent) = self.twin_mut(key).desire(patch)?;
         self.tell_desired(key, version, &sent, fx);
         Ok(version)
     }
@@ -343,9 +354,18 @@ impl Hubs {
         fx.outcomes.push((waiting, CallOutcome::TimedOut));
     }
 
-    /// What a hub keeps of a device's twin.
-    pub(super) fn twin(&mut self, key: &DeviceKey) -> &mut Twin {
-        &mut self.devices.entry(key.clone()).or_default().twin
+    /// A device's twin, for changing it.
+    pub(super) fn twin_mut(&mut self, key: &DeviceKey) -> &mut Twin {
+        self.twins.entry(key)
+    }
+
+    /// A device's twin; one that nobody has changed is kept nowhere.
+    pub(super) fn twin(&self, key: &DeviceKey) -> Cow<'_, Twin> {
+        self.twins.get(key).map_or_else(|| Cow::Owned(Twin::default()), Cow::Borrowed)
+    }
+
+    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 2] {
+        [("twins", &mut self.twins), self.renewals.table()]
     }
 
     pub(super) fn is_connected(&self, key: &DeviceKey) -> bool {
@@ -356,6 +376,7 @@ impl Hubs {
     pub(super) fn forget(&mut self, key: &DeviceKey, fx: &mut Effects) {
         self.disconnect(key, fx);
         self.devices.remove(key);
+        self.twins.remove(key);
     }
 
     /// Tells a device of desired properties that have changed, if it listens.

@@ -2,35 +2,38 @@
 //!
 //! A registration makes or updates a device here; a hub asks here whom to let in.
 
-use std::collections::BTreeMap;
-
 use chacha20::ChaCha20Rng;
+use serde::{Deserialize, Serialize};
 use zerotouch_credentials::Thumbprint;
 use zerotouch_time::UnixTime;
 
 use super::clock::uuid;
 use super::fixture::SymmetricKeys;
+use super::table::{Kept, Table};
+use super::text_form;
 
 /// A device at a hub: the hub's place in the fixture, and the device's name there.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct DeviceKey {
     pub(super) hub: usize,
     pub(super) device_id: String,
 }
 
 /// How a device proves itself to its hub.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum HubCredential {
     /// Either of two keys: those of the enrolment it registered by.
     Keys(SymmetricKeys),
     /// One of these certificates: the one it registered with.
+    #[serde(with = "text_form::several")]
     Certificates(Vec<Thumbprint>),
     /// Any certificate issued to it under a credential policy.
     Issued { policy: String },
 }
 
 /// A device of the namespace.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Device {
     /// The namespace's name for it.
     pub(super) uuid: String,
@@ -40,14 +43,17 @@ pub(super) struct Device {
     /// Embedded in every certificate issued to it; a certificate with another is revoked.
     pub(super) identifier: String,
     pub(super) credential: HubCredential,
+    #[serde(with = "text_form::one")]
     pub(super) created: UnixTime,
+    #[serde(with = "text_form::one")]
     pub(super) updated: UnixTime,
     /// Counts registrations: none of a device that an operator has entered.
     pub(super) generation: u64,
 }
 
 /// How a registration changed the namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Substatus {
     InitialAssignment,
     DeviceDataReset,
@@ -68,11 +74,9 @@ impl Substatus {
 /// All devices, by where they belong and by registration id.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    devices: BTreeMap<DeviceKey, Device>,
+    devices: Table<DeviceKey, Device>,
     /// By registration id in lower case.
-    registrations: BTreeMap<String, DeviceKey>,
-    /// Counts changes, for those who keep a copy.
-    changes: u64,
+    registrations: Table<String, DeviceKey>,
 }
 
 impl Registry {
@@ -86,7 +90,6 @@ impl Registry {
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Substatus {
-        self.changes += 1;
         let former = self.registrations.insert(registration_id.to_ascii_lowercase(), key.clone());
         let device = former.as_ref().and_then(|former| self.devices.remove(former));
         let substatus = match former {
@@ -121,7 +124,6 @@ impl Registry {
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) {
-        self.changes += 1;
         let device = match self.devices.remove(key) {
             Some(known) => Device { credential, enabled, updated: now, ..known },
             None => Device {
@@ -140,7 +142,6 @@ impl Registry {
 
     /// Takes a device out of its hub. The provisioning service knows it still.
     pub(super) fn remove(&mut self, key: &DeviceKey) -> bool {
-        self.changes += 1;
         self.devices.remove(key).is_some()
     }
 
@@ -155,22 +156,11 @@ impl Registry {
 
     pub(super) fn device_mut(&mut self, registration_id: &str) -> Option<&mut Device> {
         let key = self.registrations.get(&registration_id.to_ascii_lowercase())?;
-        self.changes += 1;
         self.devices.get_mut(key)
     }
 
-    pub(super) fn changes(&self) -> u64 {
-        self.changes
-    }
-
-    /// Takes devices of an earlier registry as they were.
-    pub(super) fn restore(&mut self, devices: Vec<(DeviceKey, Device)>) {
-        for (key, device) in devices {
-            if device.generation > 0 {
-                self.registrations.insert(device.registration_id.to_ascii_lowercase(), key.clone());
-            }
-            self.devices.insert(key, device);
-        }
+    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 2] {
+        [("devices", &mut self.devices), ("registrations", &mut self.registrations)]
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&DeviceKey, &Device)> {

@@ -14,9 +14,8 @@
 //! A request of a device that has not subscribed to the answers is dropped without one, as the
 //! service was seen to do. Statuses, codes and messages are those of the vendor's recorded runs.
 
-use std::collections::BTreeMap;
-
 use base64ct::{Base64, Encoding};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use zerotouch_credentials::CertificateRequest;
 use zerotouch_hub::wire::{
@@ -30,30 +29,44 @@ use super::effects::{At, Command, Effects, Message, RenewalResult, Timer};
 use super::event::{CloudEvent, ConnectionId, Via};
 use super::fixture::{ErrorCodes, HubSettings};
 use super::hub::{Feature, Session, Subscriptions};
-use super::namespace::Namespace;
+use super::namespace::{self, Namespace};
 use super::refusal;
 use super::registry::{DeviceKey, HubCredential};
+use super::table::{Kept, Table};
+use super::text_form;
 
 /// The operations of all devices, one each at most.
 #[derive(Debug)]
 pub(super) struct Renewals {
     settings: HubSettings,
-    operations: BTreeMap<DeviceKey, Operation>,
+    operations: Table<DeviceKey, Operation>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Operation {
     request_id: String,
     correlation_id: String,
-    expires_at: Instant,
+    #[serde(with = "text_form::one")]
     expires: UnixTime,
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum State {
-    Pending { ready_at: Instant, policy: String, csr: String },
-    Ready { status: u16, body: Vec<u8>, sent_on: Option<ConnectionId> },
+    Pending {
+        /// One that was kept is ready at once.
+        #[serde(skip)]
+        ready_at: Instant,
+        policy: String,
+        csr: String,
+    },
+    Ready {
+        status: u16,
+        body: String,
+        #[serde(skip)]
+        sent_on: Option<ConnectionId>,
+    },
 }
 
 /// Why a request is refused at once. `Display` is what the device reads.
@@ -125,7 +138,7 @@ struct Request {
 
 impl Renewals {
     pub(super) fn new(settings: &HubSettings) -> Self {
-        Self { settings: settings.clone(), operations: BTreeMap::new() }
+        Self { settings: settings.clone(), operations: Table::default() }
     }
 
     /// A device asks for a certificate, under a request id.
@@ -151,7 +164,7 @@ impl Renewals {
                 let body = serde_json::to_vec(&accepted).unwrap_or_default();
                 fx.publish(at.connection, topic(202), body, *qos);
                 let timer = Timer::Renewal(session.key.clone());
-                fx.timers.set(timer, Some(operation.next_at()));
+                fx.timers.set(timer, Some(operation.next_at(at.clock)));
                 self.operations.insert(session.key.clone(), operation);
             }
             Err(refusal) => {
@@ -211,7 +224,6 @@ impl Renewals {
         Operation {
             request_id: request_id.into(),
             correlation_id: uuid(&mut fx.rng),
-            expires_at: clock.monotonic + self.settings.operation_expiry,
             expires: clock.wall + self.settings.operation_expiry,
             state: State::Pending {
                 ready_at: clock.monotonic + self.settings.issue_delay,
@@ -230,7 +242,7 @@ impl Renewals {
         fx: &mut Effects,
     ) {
         let Some(operation) = self.operations.get_mut(key) else { return };
-        if clock.monotonic >= operation.expires_at {
+        if clock.wall >= operation.expires {
             self.operations.remove(key);
             return;
         }
@@ -245,9 +257,10 @@ impl Renewals {
                 Ok(certificates) => (200, self.settings.issued(operation, certificates)),
                 Err(reason) => self.settings.failed(operation, &key.device_id, reason, clock, fx),
             };
+            let body = String::from_utf8(body).unwrap_or_default();
             operation.state = State::Ready { status, body, sent_on: None };
         }
-        fx.timers.set(Timer::Renewal(key.clone()), Some(operation.next_at()));
+        fx.timers.set(Timer::Renewal(key.clone()), Some(operation.next_at(clock)));
     }
 
     /// Sends a device the result it is owed, if it is there and listens and has not been sent it.
@@ -271,7 +284,7 @@ impl Renewals {
             *sent_on = Some(connection);
             let message = Message {
                 topic: reply_topic(*status, &operation.request_id, suffix),
-                payload: body.clone(),
+                payload: body.clone().into_bytes(),
                 qos: *qos,
                 renewal: Some(RenewalResult {
                     device: key.clone(),
@@ -291,6 +304,17 @@ impl Renewals {
         }
     }
 
+    /// Winds the clocks of all operations, after they were kept or the time of day was set.
+    pub(super) fn wind(&self, clock: Clock, fx: &mut Effects) {
+        for (key, operation) in self.operations.iter() {
+            fx.timers.set(Timer::Renewal(key.clone()), Some(operation.next_at(clock)));
+        }
+    }
+
+    pub(super) fn table(&mut self) -> (&'static str, &mut dyn Kept) {
+        ("renewals", &mut self.operations)
+    }
+
     fn topic(&self, status: u16, request_id: &str) -> String {
         reply_topic(status, request_id, self.settings.suffix())
     }
@@ -298,10 +322,11 @@ impl Renewals {
 
 impl Operation {
     /// When something happens to it without anybody's doing.
-    fn next_at(&self) -> Instant {
+    fn next_at(&self, clock: Clock) -> Instant {
+        let expires_at = clock.monotonic + self.expires.since(clock.wall);
         match self.state {
-            State::Pending { ready_at, .. } => ready_at.min(self.expires_at),
-            State::Ready { .. } => self.expires_at,
+            State::Pending { ready_at, .. } => ready_at.min(expires_at),
+            State::Ready { .. } => expires_at,
         }
     }
 }
@@ -357,7 +382,7 @@ fn certify(
 ) -> Result<Vec<String>, String> {
     namespace
         .issue(policy, key, request, Via::Hub, clock, fx)
-        .map(|leaf| namespace.authority.chain_of(policy, leaf.as_der()))
+        .map(|chain| namespace::encode(&chain))
         .map_err(|error| error.to_string())
 }
 

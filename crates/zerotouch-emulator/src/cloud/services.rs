@@ -11,7 +11,7 @@ use zerotouch_time::UnixTime;
 
 use super::CloudError;
 use super::admission::{self, HubRefusal};
-use super::authority::Authority;
+use super::authority::AuthorityError;
 use super::clock::{Clock, uuid};
 use super::connection::Peer;
 use super::dps::{self, Dps};
@@ -25,6 +25,7 @@ use super::login::UserName;
 use super::namespace::Namespace;
 use super::refusal::ConnectFault;
 use super::registry::{Device, DeviceKey};
+use super::table::Kept;
 use super::twin::TwinError;
 
 #[derive(Debug)]
@@ -61,16 +62,18 @@ impl Services {
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, CloudError> {
         fixture.check()?;
+        // The first that is drawn: the same for every fixture.
+        let service_key = SymmetricKey::generate(rng)?;
         let enrollments =
             Enrollments::new(fixture.enrollment_groups, fixture.individual_enrollments, rng)?;
-        let authority = Authority::new(&fixture.credential_policies, now, rng)?;
+        let namespace =
+            Namespace::new(fixture.credential_policies, now, rng).map_err(AuthorityError::from)?;
         Ok(Self {
             dps: Dps::new(fixture.id_scope, fixture.hubs.clone(), fixture.dps, enrollments),
-            namespace: Namespace::new(authority, fixture.credential_policies),
+            namespace,
             hubs: Hubs::new(fixture.hubs, fixture.hub),
             uploads: Uploads::default(),
-            // The last that is drawn, so that what was drawn before there was one is as it was.
-            service_key: SymmetricKey::generate(rng)?,
+            service_key,
         })
     }
 
@@ -244,6 +247,17 @@ impl Services {
     /// The devices of one hub.
     pub(super) fn devices_of(&self, hub: usize) -> impl Iterator<Item = (&DeviceKey, &Device)> {
         self.namespace.registry.iter().filter(move |(key, _)| key.hub == hub)
+    }
+
+    /// Winds the clocks of what depends on the time of day.
+    pub(super) fn wind(&self, clock: Clock, fx: &mut Effects) {
+        self.hubs.renewals.wind(clock, fx);
+    }
+
+    /// All that is kept.
+    pub(super) fn tables(&mut self) -> impl Iterator<Item = (&'static str, &mut dyn Kept)> {
+        let dps = self.dps.tables().into_iter();
+        dps.chain(self.namespace.tables()).chain(self.hubs.tables())
     }
 
     pub(super) fn devices(&self) -> impl Iterator<Item = DeviceRecord<'_>> {

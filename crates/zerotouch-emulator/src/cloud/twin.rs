@@ -1,11 +1,12 @@
 //! A device twin: desired and reported properties, each with a version.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// The largest reported or desired document the hub takes: 32 KiB of JSON.
 pub(super) const MAX_DOCUMENT: usize = 32 * 1024;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Twin {
     desired: Properties,
     reported: Properties,
@@ -13,7 +14,7 @@ pub(super) struct Twin {
     tags: Map<String, Value>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Properties {
     members: Map<String, Value>,
     version: u64,

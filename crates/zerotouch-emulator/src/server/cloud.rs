@@ -8,7 +8,7 @@ use zerotouch_time::{Instant, Now};
 
 use super::engine::{Engine, Transmit};
 use super::storage::Storage;
-use crate::cloud::{Action, Cloud, CloudEvent, HttpRequest, HttpResponse, RequestId};
+use crate::cloud::{Action, Cloud, CloudEvent, HttpRequest, HttpResponse, Record, RequestId};
 
 /// How much may wait to be written to one client before it is taken for dead.
 const MAX_QUEUED: usize = 1024 * 1024;
@@ -21,8 +21,8 @@ pub(super) struct StoredCloud {
     answers: HashMap<RequestId, oneshot::Sender<HttpResponse>>,
     last_request: u64,
     storage: Option<Storage>,
-    /// Which of the cloud's changes are stored.
-    stored: u64,
+    /// Of the cloud, not stored yet.
+    records: Vec<Record>,
 }
 
 /// What waits for one connection's writer.
@@ -36,12 +36,12 @@ struct Queue {
 impl StoredCloud {
     pub(super) fn new(cloud: Cloud, storage: Option<Storage>) -> Self {
         Self {
-            stored: cloud.changes(),
             cloud,
             queues: HashMap::new(),
             answers: HashMap::new(),
             last_request: 0,
             storage,
+            records: Vec::new(),
         }
     }
 
@@ -61,13 +61,15 @@ impl StoredCloud {
 
     /// Stores what the cloud has learned.
     fn store(&mut self) {
-        let changes = self.cloud.changes();
-        if let Some(storage) = self.storage.as_ref().filter(|_| changes != self.stored) {
-            match storage.save(self.cloud.snapshot()) {
-                Ok(()) => self.stored = changes,
-                // A test tool goes on without its memory, and says so; the next call tries again.
-                Err(error) => eprintln!("zerotouch emulator: {error}"),
-            }
+        let Some(storage) = &self.storage else { return };
+        self.records.extend(std::iter::from_fn(|| self.cloud.poll_record()));
+        if self.records.is_empty() {
+            return;
+        }
+        match storage.save(&self.records) {
+            Ok(()) => self.records.clear(),
+            // A test tool goes on without its memory, and says so; the next call tries again.
+            Err(error) => eprintln!("zerotouch emulator: {error}"),
         }
     }
 }

@@ -28,8 +28,6 @@ struct State<E> {
     writers: HashMap<ConnectionId, Arc<Notify>>,
     /// Empty between calls; kept for its memory.
     ready: Vec<ConnectionId>,
-    /// How far the wall clock was put forward.
-    advanced: Duration,
     /// When the timer will ring.
     alarm: Option<Instant>,
     /// How many wait in [`Shared::next_event`].
@@ -38,14 +36,8 @@ struct State<E> {
 
 impl<E: Engine> Shared<E> {
     pub(super) fn new(engine: E) -> Self {
-        let state = State {
-            engine,
-            writers: HashMap::new(),
-            ready: Vec::new(),
-            advanced: Duration::ZERO,
-            alarm: None,
-            onlookers: 0,
-        };
+        let state =
+            State { engine, writers: HashMap::new(), ready: Vec::new(), alarm: None, onlookers: 0 };
         Self {
             state: Mutex::new(state),
             happened: Condvar::new(),
@@ -87,7 +79,7 @@ impl<E: Engine> Shared<E> {
     }
 
     fn drive<R>(&self, state: &mut State<E>, call: impl FnOnce(&mut E, Now) -> R) -> R {
-        let now = self.now(state);
+        let now = self.now();
         let State { engine, writers, ready, alarm, onlookers, .. } = state;
         let result = call(engine, now);
         engine.settle(ready, now);
@@ -110,7 +102,7 @@ impl<E: Engine> Shared<E> {
     pub(super) fn until_timeout(&self) -> Option<Duration> {
         let mut state = self.lock();
         state.alarm = state.engine.poll_timeout();
-        let now = self.now(&state).monotonic;
+        let now = self.now().monotonic;
         state.alarm.map(|alarm| alarm.since(now))
     }
 
@@ -131,16 +123,11 @@ impl<E: Engine> Shared<E> {
         }
     }
 
-    pub(super) fn advance_clock(&self, by: Duration) {
-        let mut state = self.lock();
-        state.advanced = state.advanced.saturating_add(by);
-    }
-
-    fn now(&self, state: &State<E>) -> Now {
+    fn now(&self) -> Now {
         let micros = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
         Now {
             monotonic: Instant::from_micros(micros),
-            wall: Some(UnixTime::from_secs(unix_seconds()) + state.advanced),
+            wall: Some(UnixTime::from_secs(unix_seconds())),
         }
     }
 

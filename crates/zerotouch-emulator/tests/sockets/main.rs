@@ -301,7 +301,7 @@ fn a_data_directory_remembers_authorities_and_devices() {
     drop(emulator);
     assert_eq!(connect(&start()), ConnAck::Refused(ConnectRefusal::NotAuthorized));
 
-    let file = directory.path().join("emulator.json");
+    let file = directory.path().join("emulator.redb");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

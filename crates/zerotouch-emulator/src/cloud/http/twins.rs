@@ -72,7 +72,7 @@ pub(super) fn answer(
         return hub_error(400, "ArgumentInvalid", "the body is no twin", call.clock, fx);
     };
     let desired = properties.and_then(|properties| properties.desired);
-    let twin = services.hubs.twin(key);
+    let twin = services.hubs.twin_mut(key);
     let told = if call.method == "PUT" {
         twin.replace_tags(tags.unwrap_or_default());
         Some(twin.replace_desired(desired.unwrap_or_default()))
@@ -94,7 +94,7 @@ pub(super) fn answer(
     }
 }
 
-fn describe(services: &mut Services, key: &DeviceKey) -> Option<Value> {
+fn describe(services: &Services, key: &DeviceKey) -> Option<Value> {
     let device = services.namespace.registry.device(key)?;
     let mut twin = services.hubs.twin(key).service_document();
     let hash = Sha256::digest(json!([twin["tags"], twin["properties"]["desired"]]).to_string());
