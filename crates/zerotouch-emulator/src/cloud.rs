@@ -26,6 +26,7 @@ mod effects;
 mod enrollment;
 mod event;
 mod exchange;
+mod fault;
 mod fixture;
 mod http;
 mod hub;
@@ -53,15 +54,15 @@ use self::connection::Connection;
 use self::effects::{At, Effects, Timer};
 pub use self::event::{Action, CloudEvent, ConnectionId, Via};
 pub use self::exchange::{HttpRequest, HttpResponse, MAX_HTTP_BODY, RequestId};
+pub use self::fault::{ActiveFault, ChainFault, Fault, FaultError, FaultRule, Operation};
 pub use self::fixture::{
-    Attestation, CredentialPolicy, DpsApiVersion, DpsSettings, EnrollmentGroup, ErrorCodes,
-    Fixture, FixtureError, GroupAttestation, HubApiVersion, HubSettings, IndividualEnrollment,
-    KeyPolicy, Quota, SymmetricKeys,
+    Attestation, CredentialPolicy, DpsApiVersion, DpsSettings, EnrollmentGroup, Fixture,
+    FixtureError, GroupAttestation, HubApiVersion, HubSettings, IndividualEnrollment, KeyPolicy,
+    Quota, SymmetricKeys,
 };
 pub use self::http::SERVICE_POLICIES;
 pub use self::services::DeviceRecord;
 use self::services::Services;
-use self::table::{Kept, Single};
 pub use self::table::{Record, RecordError};
 pub use self::twin::TwinError;
 
@@ -74,10 +75,6 @@ pub struct Cloud {
     fx: Effects,
     actions: VecDeque<Action>,
     responses: VecDeque<(RequestId, HttpResponse)>,
-    /// The last reading of the wall clock, for callers whose clock is unset.
-    wall: UnixTime,
-    /// How far the time of day here is ahead of the caller's, in seconds.
-    ahead: Single<i64>,
 }
 
 /// Why a cloud could not be made.
@@ -98,17 +95,24 @@ pub enum CloudError {
 impl Cloud {
     /// A cloud with the contents of `fixture`, all of whose keys and names come from `rng`. `now` is
     /// when its authority begins.
-    pub fn new(fixture: Fixture, mut rng: ChaCha20Rng, now: UnixTime) -> Result<Self, CloudError> {
+    pub fn new(
+        mut fixture: Fixture,
+        mut rng: ChaCha20Rng,
+        now: UnixTime,
+    ) -> Result<Self, CloudError> {
+        let faults = std::mem::take(&mut fixture.faults);
         let services = Services::new(fixture, now, &mut rng)?;
+        let mut fx = Effects::new(rng);
+        for rule in faults {
+            fx.faults.add(rule).map_err(FixtureError::from)?;
+        }
         Ok(Self {
             services,
             mqtt: ServerConfig::default(),
             connections: BTreeMap::new(),
-            fx: Effects::new(rng),
+            fx,
             actions: VecDeque::new(),
             responses: VecDeque::new(),
-            wall: now,
-            ahead: Single::new(0),
         })
     }
 
@@ -188,6 +192,10 @@ impl Cloud {
                     self.services.hubs.call_expired(request, &mut self.fx);
                     self.carry_out(clock);
                 }
+                Timer::Late(late) => {
+                    self.fx.release(late);
+                    self.carry_out(clock);
+                }
                 Timer::Renewal(key) => {
                     self.services.renewal_due(&key, clock, &mut self.fx);
                     self.carry_out(clock);
@@ -216,14 +224,8 @@ impl Cloud {
         self.fx.timers.next()
     }
 
-    fn tables(&mut self) -> impl Iterator<Item = (&'static str, &mut dyn Kept)> {
-        self.services.tables().chain([("ahead", &mut self.ahead as &mut dyn Kept)])
-    }
-
     fn clock(&mut self, now: Now) -> Clock {
-        self.wall = now.wall.unwrap_or(self.wall);
-        let wall = UnixTime::from_secs(self.wall.as_secs().saturating_add(*self.ahead.get()));
-        Clock { monotonic: now.monotonic, wall }
+        self.services.time_of_day.read(now)
     }
 
     /// Carries out what the services have decided, on whichever connections.
@@ -247,12 +249,10 @@ impl Cloud {
     /// ended.
     fn settle(&mut self, connection: ConnectionId, clock: Clock) {
         let Some(open) = self.connections.get_mut(&connection) else { return };
-        while let Some(bytes) = open.mqtt.poll_transmit() {
-            let bytes = bytes.to_vec();
-            open.mqtt.handle_transmitted(bytes.len());
+        while let Some(bytes) = open.transmit(clock.monotonic) {
             self.actions.push_back(Action::Transmit { connection, bytes });
         }
-        let timeout = open.mqtt.poll_timeout();
+        let timeout = open.timeout();
         match open.ended() {
             Some(reason) => self.end(connection, &reason, clock),
             None => self.fx.timers.set(Timer::Connection(connection), timeout),
@@ -333,7 +333,7 @@ impl Cloud {
     /// authorities, its devices, all with their keys. Whoever keeps it does so before anybody is told of
     /// it by [`Cloud::poll_action`] or [`Cloud::poll_response`].
     pub fn poll_record(&mut self) -> Option<Record> {
-        let (table, kept) = self.tables().find(|(_, kept)| kept.is_changed())?;
+        let (table, kept) = self.services.tables().find(|(_, kept)| kept.is_changed())?;
         // Texts and numbers: nothing in it can fail to serialise.
         let (key, value) = kept.take_change()?.ok()?;
         Some(Record { table, key, value })
@@ -347,9 +347,10 @@ impl Cloud {
         rng: ChaCha20Rng,
         now: Now,
     ) -> Result<(), RecordError> {
-        self.tables().for_each(|(_, kept)| kept.clear());
+        self.services.tables().for_each(|(_, kept)| kept.clear());
         for (table, key, value) in records {
             let (_, kept) = self
+                .services
                 .tables()
                 .find(|(name, _)| *name == table)
                 .ok_or_else(|| RecordError::Table { table: table.into() })?;
@@ -373,6 +374,27 @@ impl Cloud {
         self.services.namespace.synchronize();
     }
 
+    /// Has something go wrong from now on; yields the number of the rule. Rules are not kept for the next
+    /// cloud.
+    pub fn add_fault(&mut self, rule: FaultRule) -> Result<u64, FaultError> {
+        self.fx.faults.add(rule)
+    }
+
+    /// Takes a rule back; `false` if there is none of that number.
+    pub fn remove_fault(&mut self, id: u64) -> bool {
+        self.fx.faults.remove(id)
+    }
+
+    /// Takes all rules back.
+    pub fn clear_faults(&mut self) {
+        self.fx.faults.clear();
+    }
+
+    /// The rules in force.
+    pub fn faults(&self) -> &[ActiveFault] {
+        self.fx.faults.active()
+    }
+
     /// What time of day it is here.
     pub fn time(&mut self, now: Now) -> UnixTime {
         self.clock(now).wall
@@ -381,11 +403,8 @@ impl Cloud {
     /// Sets the time of day, forward or back, so that certificates, tokens and operations grow old. It goes
     /// on from there. Connections do not notice.
     pub fn set_time(&mut self, time: UnixTime, now: Now) {
-        let there = self.clock(now).wall.as_secs();
-        let further = time.as_secs().saturating_sub(there);
-        self.ahead.set(self.ahead.get().saturating_add(further));
         let clock = self.clock(now);
-        self.services.wind(clock, &mut self.fx);
+        self.services.set_time(time, clock, &mut self.fx);
     }
 
     /// Revokes a device's certificates: its identifier changes, its hub ends the connection and

@@ -1,11 +1,19 @@
-//! PEM armour (RFC 7468) around a certificate.
+//! PEM armour (RFC 7468) around a certificate, or a request for one.
 
 use base64ct::{Base64, Encoding};
-use zerotouch_credentials::Certificate;
+use zerotouch_credentials::{Certificate, CertificateRequest};
 
 pub(crate) fn certificate(certificate: &Certificate) -> String {
-    let base64 = Base64::encode_string(certificate.as_der());
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    armour("CERTIFICATE", certificate.as_der())
+}
+
+pub(crate) fn request(request: &CertificateRequest) -> String {
+    armour("CERTIFICATE REQUEST", request.as_der())
+}
+
+fn armour(label: &str, der: &[u8]) -> String {
+    let base64 = Base64::encode_string(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
     // Base64 is ASCII, so every cut is between characters.
     let mut rest = base64.as_str();
     while !rest.is_empty() {
@@ -14,6 +22,6 @@ pub(crate) fn certificate(certificate: &Certificate) -> String {
         pem.push('\n');
         rest = tail;
     }
-    pem.push_str("-----END CERTIFICATE-----\n");
+    pem.extend(["-----END ", label, "-----\n"]);
     pem
 }

@@ -166,14 +166,23 @@ impl CertificationAuthority {
         key: Arc<dyn Signer>,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, PkiError> {
+        let certificate = self.certify_authority(common_name, key.public_key(), validity, rng)?;
+        Self::open(certificate, key)
+    }
+
+    /// The certificate of such an authority, whose key somebody else has.
+    pub fn certify_authority(
+        &self,
+        common_name: &str,
+        public_key: &[u8],
+        validity: Validity,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Certificate, PkiError> {
         self.check_end(validity)?;
         let mut params = params(common_name, validity, rng);
         authorise(&mut params, BasicConstraints::Constrained(0));
         params.use_authority_key_identifier_extension = true;
-        let subject = SubjectKey::new(key.public_key())?;
-        params.key_identifier_method = KeyIdMethod::PreSpecified(subject.identifier());
-        let certificate = self.certify(params.clone(), &subject)?;
-        Ok(Self { key, params, certificate })
+        self.certify(params, &SubjectKey::new(public_key)?)
     }
 
     /// A device's certificate: for TLS clients, with one name, which is the registration id. The

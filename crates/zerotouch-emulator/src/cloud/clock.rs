@@ -3,8 +3,9 @@
 use chacha20::ChaCha20Rng;
 use rand_core::Rng;
 use time::format_description::well_known::Rfc3339;
-use zerotouch_time::{Instant, UnixTime};
+use zerotouch_time::{Instant, Now, UnixTime};
 
+use super::table::{Kept, Single};
 use crate::pki::offset_date_time;
 
 /// Both clocks, the wall clock always set: a service knows what time it is.
@@ -12,6 +13,35 @@ use crate::pki::offset_date_time;
 pub(super) struct Clock {
     pub(super) monotonic: Instant,
     pub(super) wall: UnixTime,
+}
+
+/// What time of day it is: the caller's, and as far ahead of it as somebody has set it.
+#[derive(Debug)]
+pub(super) struct TimeOfDay {
+    /// The caller's last reading, for when it has none.
+    last: UnixTime,
+    /// In seconds.
+    ahead: Single<i64>,
+}
+
+impl TimeOfDay {
+    pub(super) const fn new(now: UnixTime) -> Self {
+        Self { last: now, ahead: Single::new(0) }
+    }
+
+    pub(super) fn read(&mut self, now: Now) -> Clock {
+        self.last = now.wall.unwrap_or(self.last);
+        let wall = UnixTime::from_secs(self.last.as_secs().saturating_add(*self.ahead.get()));
+        Clock { monotonic: now.monotonic, wall }
+    }
+
+    pub(super) fn set(&mut self, time: UnixTime) {
+        self.ahead.set(time.as_secs().saturating_sub(self.last.as_secs()));
+    }
+
+    pub(super) fn table(&mut self) -> (&'static str, &mut dyn Kept) {
+        ("timeOfDay", &mut self.ahead)
+    }
 }
 
 impl Clock {

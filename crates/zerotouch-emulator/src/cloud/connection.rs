@@ -1,5 +1,7 @@
 //! One connection: its MQTT engine, and whom it turned out to be.
 
+use std::time::Duration;
+
 use zerotouch_mqtt_codec::TopicName;
 use zerotouch_mqtt_session::{
     CloseReason, PublishError, PublishHandle, ServerConnection, ServerEvent,
@@ -15,6 +17,14 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     /// Results of renewals that await acknowledgement.
     unacknowledged: Vec<(PublishHandle, RenewalResult)>,
+    trickle: Option<Trickle>,
+}
+
+/// The pace at which bytes go out, one by one.
+#[derive(Clone, Copy, Debug)]
+struct Trickle {
+    interval: Duration,
+    next: Instant,
 }
 
 /// Who is at the other end.
@@ -30,7 +40,7 @@ pub(super) enum Peer {
 
 impl Connection {
     pub(super) fn new(mqtt: ServerConnection, chain: Vec<Vec<u8>>) -> Self {
-        Self { mqtt, peer: Peer::Stranger { chain }, unacknowledged: Vec::new() }
+        Self { mqtt, peer: Peer::Stranger { chain }, unacknowledged: Vec::new(), trickle: None }
     }
 
     /// Carries out what a service decided; yields the result of a renewal that is delivered thereby.
@@ -42,6 +52,7 @@ impl Connection {
             Command::Suback(id, codes) => self.mqtt.suback(id, &codes),
             Command::Unsuback(id) => self.mqtt.unsuback(id),
             Command::Publish(message) => return self.publish(message),
+            Command::Trickle(interval) => self.trickle = Some(Trickle { interval, next: now }),
             Command::Close => self.mqtt.close(),
         }
         None
@@ -72,6 +83,28 @@ impl Connection {
     pub(super) fn acknowledged(&mut self, handle: PublishHandle) -> Option<RenewalResult> {
         let index = self.unacknowledged.iter().position(|(awaited, _)| *awaited == handle)?;
         Some(self.unacknowledged.swap_remove(index).1)
+    }
+
+    /// Bytes to be sent now.
+    pub(super) fn transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let bytes = self.mqtt.poll_transmit()?;
+        let bytes = match &mut self.trickle {
+            Some(Trickle { next, .. }) if now < *next => return None,
+            Some(Trickle { interval, next }) => {
+                *next = now + *interval;
+                bytes[..1].to_vec()
+            }
+            None => bytes.to_vec(),
+        };
+        self.mqtt.handle_transmitted(bytes.len());
+        Some(bytes)
+    }
+
+    /// When something is due.
+    pub(super) fn timeout(&mut self) -> Option<Instant> {
+        let trickle = self.trickle.filter(|_| self.mqtt.poll_transmit().is_some());
+        let next = trickle.map(|trickle| trickle.next);
+        next.into_iter().chain(self.mqtt.poll_timeout()).min()
     }
 
     /// Why the connection has ended, if it has and has not said so before.

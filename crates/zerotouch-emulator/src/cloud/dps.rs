@@ -31,11 +31,12 @@ use zerotouch_wire::PropertyBag;
 
 use super::clock::{Clock, rfc3339, uuid};
 use super::csr;
-use super::effects::{At, Command, Effects};
+use super::effects::{At, Command, Effects, Message};
 use super::enrollment::{Attested, Enrollments, Evidence, Proof};
 use super::event::{CloudEvent, Via};
+use super::fault::{Fault, Operation as Step, Strikes};
 use super::fixture::{DpsApiVersion, DpsSettings};
-use super::namespace::{self, Namespace};
+use super::namespace::Namespace;
 use super::refusal::{self, DpsRefusal};
 use super::registry::{Device, DeviceKey, HubCredential, Substatus};
 use super::table::{Kept, Table};
@@ -89,7 +90,7 @@ struct Operation {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "camelCase")]
 enum State {
     Assigning {
         /// One that was kept is ready at once.
@@ -186,8 +187,16 @@ impl Dps {
         if publish.qos() == QoS::ExactlyOnce || publish.payload.len() > MAX_MESSAGE_LENGTH {
             return fx.command(at.connection, Command::Close);
         }
+        let operation = if register { Step::Register } else { Step::Status };
+        let strikes = fx.strike(operation, &session.registrant.registration_id);
+        if strikes.has(&Fault::DropBeforeAcknowledgement) {
+            return fx.command(at.connection, Command::Close);
+        }
         if let Some(id) = publish.packet_identifier() {
             fx.command(at.connection, Command::Acknowledge(id));
+        }
+        if strikes.has(&Fault::DropAfterAcknowledgement) {
+            fx.command(at.connection, Command::Close);
         }
         // Without a request id nobody could tell what an answer is for.
         let Some(request_id) = bag.get("$rid") else { return };
@@ -196,8 +205,9 @@ impl Dps {
         } else {
             Request::Status { operation_id: bag.get("operationId").unwrap_or_default() }
         };
-        let answer = self.answer(&session.registrant, request, namespace, at.clock, fx);
-        session.reply(request_id, answer, at, fx);
+        let clock = at.clock;
+        let answer = self.answer(&session.registrant, request, namespace, &strikes, clock, fx);
+        session.reply(request_id, answer, &strikes, at, fx);
     }
 
     /// Answers a request.
@@ -206,9 +216,13 @@ impl Dps {
         registrant: &Registrant,
         request: Request<'_>,
         namespace: &mut Namespace,
+        strikes: &Strikes,
         clock: Clock,
         fx: &mut Effects,
     ) -> Answer {
+        if let Some(error) = strikes.error() {
+            return registrant.refuse(&DpsRefusal::Injected(error), clock, fx);
+        }
         let answer = match (&registrant.attested, request) {
             (Err(refusal), _) => return registrant.refuse(refusal, clock, fx),
             (Ok(attested), _) if !attested.enabled => {
@@ -218,7 +232,8 @@ impl Dps {
                 self.register(registrant, attested, body, namespace, clock, fx)
             }
             (Ok(attested), Request::Status { operation_id }) => {
-                self.status(registrant, attested, operation_id, namespace, clock, fx)
+                let request = (operation_id, strikes);
+                self.status(registrant, attested, request, namespace, clock, fx)
             }
             (Ok(attested), Request::Lookup) => self.look_up(registrant, attested, namespace),
         };
@@ -278,7 +293,7 @@ impl Dps {
         &mut self,
         registrant: &Registrant,
         attested: &Attested,
-        operation_id: &str,
+        (operation_id, strikes): (&str, &Strikes),
         namespace: &mut Namespace,
         clock: Clock,
         fx: &mut Effects,
@@ -293,6 +308,16 @@ impl Dps {
             .polls
             .pass(self.settings.polls, clock.monotonic)
             .map_err(|retry_after| DpsRefusal::Throttled { retry_after })?;
+        if let Some(outcome) = strikes.outcome() {
+            let state = ended(&registrant.registration_id, outcome);
+            let status = state.status.clone().unwrap_or_default();
+            return Ok(operation.answer(200, None, status, Some(state)));
+        }
+        if strikes.has(&Fault::Stuck) {
+            return Ok(
+                operation.assigning(Some(&registrant.registration_id), self.settings.retry_after)
+            );
+        }
         if let State::Assigning { ready_at, request } = &operation.state {
             if clock.monotonic < *ready_at {
                 return Ok(operation
@@ -339,6 +364,20 @@ fn assigning(registration_id: &str) -> RegistrationState {
     }
 }
 
+/// A registration that has not ended well.
+fn ended(
+    registration_id: &str,
+    (status, error_code, message): (&str, Option<u32>, Option<&str>),
+) -> RegistrationState {
+    RegistrationState {
+        registration_id: Some(registration_id.into()),
+        status: Some(RegistrationStatus::from(status.to_owned())),
+        error_code,
+        error_message: message.map(String::from),
+        ..RegistrationState::default()
+    }
+}
+
 /// Enters the device into the namespace, at its hub, and certifies its key if it asked for that and
 /// the enrolment has a policy.
 fn assign(
@@ -374,11 +413,14 @@ fn assign(
         device_id: key.device_id.clone(),
         substatus: substatus.as_str(),
     });
-    let chain = certify
-        .map(|(request, policy)| namespace.issue(policy, &key, request, Via::Dps, clock, fx))
-        .transpose()
-        .map_err(DpsRefusal::NotIssued)?;
-    Ok((substatus, chain.map(|chain| namespace::encode(&chain))))
+    let fault = fx.strike(Step::Assign, &registrant.registration_id).chain();
+    let chain = match certify {
+        Some((request, policy)) => namespace
+            .issue((policy, &key, request), (Via::Dps, fault), clock, fx)
+            .map_err(DpsRefusal::NotIssued)?,
+        None => None,
+    };
+    Ok((substatus, chain))
 }
 
 /// Which of `hubs` a device goes to: always the same, and over many devices evenly.
@@ -470,7 +512,7 @@ impl Registrant {
             tracking_id: Some(tracking_id.clone()),
             reason: refusal.to_string(),
         });
-        let body = refusal::body(code, message, tracking_id, None, clock);
+        let body = refusal::body(code, &message, tracking_id, None, clock);
         let retry_after = refusal.retry_after();
         Answer { status, code: Some(code), retry_after, operation_id: None, body }
     }
@@ -511,11 +553,13 @@ impl Session {
 
     /// Answers on the topic that SDKs parse to the letter: `$rid` first, as it was written, then
     /// `retry-after`. A client that has not subscribed hears nothing.
-    fn reply(&self, request_id: &str, answer: Answer, at: At, fx: &mut Effects) {
+    fn reply(&self, request_id: &str, answer: Answer, strikes: &Strikes, at: At, fx: &mut Effects) {
         let Some(qos) = self.subscription else { return };
         let pace = answer.retry_after.map(|seconds| format!("&retry-after={seconds}"));
         let pace = pace.unwrap_or_default();
+        let (request_id, payload) = strikes.spoil(request_id, answer.body);
         let topic = format!("{REPLY_PREFIX}{}/?$rid={request_id}{pace}", answer.status);
-        fx.publish(at.connection, topic, answer.body, qos);
+        let message = Message { topic, payload, qos, renewal: None };
+        fx.deliver(Command::Publish(message), strikes, at);
     }
 }

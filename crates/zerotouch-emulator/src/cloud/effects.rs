@@ -1,6 +1,7 @@
 //! What services do to the world outside them: answer connections, set timers, tell what happened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
 use zerotouch_mqtt_codec::{ConnectRefusal, PacketIdentifier, QoS, SubAckReturnCode};
@@ -9,6 +10,7 @@ use zerotouch_time::Instant;
 use super::clock::Clock;
 use super::event::{CloudEvent, ConnectionId};
 use super::exchange::{CallOutcome, RequestId};
+use super::fault::{Fault, Faults, Operation, Strikes};
 use super::registry::DeviceKey;
 use crate::event_log::EventLog;
 
@@ -20,19 +22,23 @@ pub(super) struct At {
 }
 
 /// Something a connection has to do, in the order the services decided.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Command {
-    Accept { session_present: bool },
+    Accept {
+        session_present: bool,
+    },
     Refuse(ConnectRefusal),
     Acknowledge(PacketIdentifier),
     Suback(PacketIdentifier, Vec<SubAckReturnCode>),
     Unsuback(PacketIdentifier),
     Publish(Message),
+    /// From here on bytes go out one by one, with that time in between.
+    Trickle(Duration),
     Close,
 }
 
 /// A message to a client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Message {
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
@@ -55,6 +61,8 @@ pub(super) enum Timer {
     Renewal(DeviceKey),
     /// The answer to a direct method that somebody waits for over HTTPS.
     Call(RequestId),
+    /// What a fault holds back.
+    Late(u64),
 }
 
 /// The timers, each set to one instant.
@@ -107,6 +115,10 @@ pub(super) struct Effects {
     pub(super) events: EventLog<CloudEvent>,
     pub(super) timers: Timers,
     pub(super) rng: ChaCha20Rng,
+    pub(super) faults: Faults,
+    /// What faults hold back, by the number of its timer.
+    late: BTreeMap<u64, (ConnectionId, Vec<Command>)>,
+    last_late: u64,
 }
 
 impl Effects {
@@ -117,6 +129,9 @@ impl Effects {
             events: EventLog::default(),
             timers: Timers::default(),
             rng,
+            faults: Faults::default(),
+            late: BTreeMap::new(),
+            last_late: 0,
         }
     }
 
@@ -133,6 +148,44 @@ impl Effects {
     ) {
         let message = Message { topic, payload, qos, renewal: None };
         self.command(connection, Command::Publish(message));
+    }
+
+    /// What goes wrong with an operation of a device.
+    pub(super) fn strike(&mut self, operation: Operation, device: &str) -> Strikes {
+        let strikes = self.faults.strike(operation, device, &mut self.rng);
+        for fault in strikes.iter() {
+            let (device, fault) = (device.into(), fault.name());
+            self.tell(CloudEvent::FaultStruck { device, operation, fault });
+        }
+        strikes
+    }
+
+    /// Leaves a command to be carried out as faults want it: late, twice, or never.
+    pub(super) fn deliver(&mut self, command: Command, strikes: &Strikes, at: At) {
+        if let Some(interval) = strikes.trickle() {
+            self.command(at.connection, Command::Trickle(interval));
+        }
+        if strikes.is_lost() {
+            return;
+        }
+        let mut commands = vec![command];
+        if strikes.has(&Fault::Duplicate) {
+            commands.extend(commands.first().cloned());
+        }
+        let Some(delay) = strikes.delay() else {
+            self.commands.extend(commands.into_iter().map(|command| (at.connection, command)));
+            return;
+        };
+        self.last_late += 1;
+        self.late.insert(self.last_late, (at.connection, commands));
+        self.timers.set(Timer::Late(self.last_late), Some(at.clock.monotonic + delay));
+    }
+
+    /// What a fault has held back is due.
+    pub(super) fn release(&mut self, late: u64) {
+        if let Some((connection, commands)) = self.late.remove(&late) {
+            self.commands.extend(commands.into_iter().map(|command| (connection, command)));
+        }
     }
 
     pub(super) fn tell(&mut self, event: CloudEvent) {

@@ -124,6 +124,12 @@ impl Enrollments {
         self.groups.get(id)
     }
 
+    /// The policies that enrolments name.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &String> {
+        let groups = self.groups.values().filter_map(|one| one.credential_policy.as_ref());
+        groups.chain(self.individuals.values().filter_map(|one| one.credential_policy.as_ref()))
+    }
+
     pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 2] {
         [("groups", &mut self.groups), ("individuals", &mut self.individuals)]
     }

@@ -7,6 +7,7 @@ use zerotouch_credentials::Thumbprint;
 pub use zerotouch_mqtt_session::ConnectionId;
 use zerotouch_time::UnixTime;
 
+use super::fault::Operation;
 use crate::event_log::Logged;
 
 /// What the caller has to do, in this order.
@@ -186,6 +187,15 @@ pub enum CloudEvent {
         status_code: i64,
         /// In words.
         status_description: String,
+    },
+    /// A fault that was asked for has struck.
+    FaultStruck {
+        /// With which device, by the name that the operation knows it by.
+        device: String,
+        /// With what it did.
+        operation: Operation,
+        /// What goes wrong: how the fault is called in its rule.
+        fault: &'static str,
     },
     /// A device's connection to its hub ended.
     Disconnected {

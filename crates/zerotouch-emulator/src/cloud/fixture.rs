@@ -7,16 +7,17 @@ use serde::{Deserialize, Serialize};
 use zerotouch_credentials::{Certificate, SymmetricKey};
 use zerotouch_dps::{ConnectionProfile, IdError, IdScope, RegistrationId};
 
+use super::fault::{FaultError, FaultRule};
 use super::text_form;
 
 /// The emulated cloud's contents and manners. [`Fixture::default`] is what a laptop needs: the
 /// symmetric-key group [`Fixture::DEFAULT_GROUP`] with the policy [`Fixture::DEFAULT_POLICY`], and a
 /// disabled individual enrolment, [`Fixture::DISABLED_DEVICE`].
 ///
-/// In a file, members bear the names they have here. What is left out is as in the default fixture; times
+/// In a file, members bear the names they have here, in camelCase. What is left out is as in the default fixture; times
 /// are written as in `30days` or `200ms`, keys in base64, certificates in PEM.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Fixture {
     /// The id scope of the provisioning service; default [`Fixture::DEFAULT_ID_SCOPE`].
     pub id_scope: String,
@@ -32,11 +33,13 @@ pub struct Fixture {
     pub dps: DpsSettings,
     /// How the hubs behave.
     pub hub: HubSettings,
+    /// What goes wrong.
+    pub faults: Vec<FaultRule>,
 }
 
 /// A policy of the Azure Device Registry namespace: an issuing authority and what it issues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CredentialPolicy {
     /// Its name, which enrolments refer to.
     pub name: String,
@@ -56,7 +59,7 @@ pub struct CredentialPolicy {
 
 /// Which public keys a policy certifies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum KeyPolicy {
     /// P-256 and P-384, as the real service has been seen to do.
@@ -70,7 +73,7 @@ pub enum KeyPolicy {
 /// the cloud's random numbers; an individual enrolment's is derived from the first symmetric-key
 /// group's, as that device would have it, or drawn where there is no such group.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct SymmetricKeys {
     /// The first key.
     #[serde(with = "text_form::optional")]
@@ -82,7 +85,7 @@ pub struct SymmetricKeys {
 
 /// How the devices of a group prove who they are.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum GroupAttestation {
     /// Each by a key derived from the group's.
@@ -97,7 +100,7 @@ pub enum GroupAttestation {
 
 /// How the device of an individual enrolment proves who it is.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Attestation {
     /// By one of the enrolment's keys.
@@ -112,7 +115,7 @@ pub enum Attestation {
 
 /// An enrolment of many devices.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct EnrollmentGroup {
     /// Its name.
     pub id: String,
@@ -128,7 +131,7 @@ pub struct EnrollmentGroup {
 
 /// An enrolment of one device.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IndividualEnrollment {
     /// The registration id.
     pub registration_id: String,
@@ -146,7 +149,7 @@ pub struct IndividualEnrollment {
 
 /// How the provisioning service behaves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct DpsSettings {
     /// What `retry-after` says while a registration is under way, in whole seconds; default 3 s, as
     /// the real service.
@@ -168,7 +171,7 @@ pub struct DpsSettings {
 
 /// So many in any period of that length; more are refused with status 429.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Quota {
     /// How many.
     pub count: usize,
@@ -179,7 +182,7 @@ pub struct Quota {
 
 /// An api-version of the provisioning service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DpsApiVersion {
     /// As in the user name.
     pub name: String,
@@ -191,7 +194,7 @@ pub struct DpsApiVersion {
 
 /// How the hubs behave.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HubSettings {
     /// The api-versions taken; others are refused at CONNECT.
     pub api_versions: Vec<HubApiVersion>,
@@ -201,34 +204,16 @@ pub struct HubSettings {
     /// How long a renewal is kept for a device that does not fetch it; default 12 h.
     #[serde(with = "text_form::one")]
     pub operation_expiry: Duration,
-    /// Which error codes renewals answer with; default those last recorded.
-    pub error_codes: ErrorCodes,
-    /// Whether answers to renewals carry `&$version=1` after the request id; default no.
-    pub version_suffix: bool,
-    /// Whether certificates come as a bare JSON array, as one preview SDK expects; default no.
-    pub bare_array: bool,
 }
 
 /// An api-version of the hubs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HubApiVersion {
     /// As in the user name.
     pub name: String,
     /// Whether certificates can be renewed.
     pub renews_certificates: bool,
-}
-
-/// The service's error codes for renewals have changed between two published descriptions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ErrorCodes {
-    /// Seen in a run against the service in January 2026: 400037, 409004.
-    #[default]
-    Recorded,
-    /// As in the SDKs' tables and documentation: 400040, 409005.
-    Documented,
 }
 
 impl Fixture {
@@ -323,6 +308,9 @@ pub enum FixtureError {
         /// What it says.
         given: String,
     },
+    /// A fault cannot be.
+    #[error("a fault cannot be: {0}")]
+    Fault(#[from] FaultError),
     /// There is no hub.
     #[error("there is no hub for devices to go to")]
     NoHub,
@@ -365,6 +353,7 @@ impl Default for Fixture {
             }],
             dps: DpsSettings::default(),
             hub: HubSettings::default(),
+            faults: Vec::new(),
         }
     }
 }
@@ -491,9 +480,6 @@ impl Default for HubSettings {
             api_versions,
             issue_delay: Duration::from_millis(200),
             operation_expiry: Duration::from_secs(12 * 60 * 60),
-            error_codes: ErrorCodes::default(),
-            version_suffix: false,
-            bare_array: false,
         }
     }
 }

@@ -6,14 +6,16 @@
 //! | `/devices/{device id}/files…` | a hub, to devices |
 //! | `/$uploads/{device id}/{name}?{token}` | the storage account of the hubs |
 //! | `/devices…`, `/twins/…`, `/statistics/…` | a hub, to services |
-//! | `/healthz` | the emulator itself |
+//! | `/$emulator/…`, `/healthz` | the emulator itself |
 //!
 //! A request is answered whole, and whoever made it is judged with each. One of them waits for a device: the
 //! call of a direct method.
 
 mod devices;
+mod emulator;
 mod files;
 mod methods;
+mod namespace;
 mod registration;
 mod service;
 mod twins;
@@ -77,6 +79,7 @@ pub(super) fn answer(
     };
     let call = Call { id, request, method: &request.method, query, host, clock };
     Some(match *segments {
+        [emulator::PREFIX, ref rest @ ..] => emulator::answer(services, rest, call, fx),
         ["healthz"] => HttpResponse::json(200, br#"{"status":"ok"}"#.to_vec()),
         [id_scope, "registrations", registration_id, ref rest @ ..] => {
             registration::answer(services, (id_scope, registration_id, rest), call, fx)

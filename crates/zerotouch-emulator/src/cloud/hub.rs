@@ -19,9 +19,10 @@ use zerotouch_time::Instant;
 use zerotouch_wire::{PropertyBag, ReplyTopic, percent_decode, percent_encode};
 
 use super::clock::Clock;
-use super::effects::{At, Command, Effects, Timer};
+use super::effects::{At, Command, Effects, Message, Timer};
 use super::event::{CloudEvent, ConnectionId};
 use super::exchange::{CallOutcome, RequestId};
+use super::fault::{Fault, Operation, Strikes};
 use super::fixture::{HubApiVersion, HubSettings};
 use super::namespace::Namespace;
 use super::registry::DeviceKey;
@@ -114,7 +115,7 @@ impl Hubs {
         key: DeviceKey,
         api_version: HubApiVersion,
         connect: &Connect<'_>,
-        thumbprint: Option<Thumbprint>,
+        (thumbprint, strikes): (Option<Thumbprint>, &Strikes),
         at: At,
         fx: &mut Effects,
     ) -> Session {
@@ -127,13 +128,14 @@ impl Hubs {
         if let Some(former) = device.connection.replace(at.connection) {
             fx.command(former, Command::Close);
         }
-        fx.command(at.connection, Command::Accept { session_present });
+        fx.deliver(Command::Accept { session_present }, strikes, at);
         fx.tell(CloudEvent::HubConnected {
             hub: self.names[key.hub].clone(),
             device_id: key.device_id.clone(),
             thumbprint,
         });
-        self.renewals.deliver(&key, Some(at.connection), &device.subscriptions, fx);
+        let connected = Some(at.connection);
+        self.renewals.deliver(&key, connected, &device.subscriptions, at.clock, fx);
         let will = connect
             .will
             .map(|will| Will { topic: will.topic.as_str().into(), message: will.message.into() });
@@ -186,7 +188,8 @@ impl Hubs {
         });
         let codes = codes.collect();
         fx.command(at.connection, Command::Suback(subscribe.id, codes));
-        self.renewals.deliver(&session.key, Some(at.connection), &device.subscriptions, fx);
+        let connected = Some(at.connection);
+        self.renewals.deliver(&session.key, connected, &device.subscriptions, at.clock, fx);
     }
 
     pub(super) fn unsubscribe(
@@ -223,8 +226,22 @@ impl Hubs {
         if publish.qos() == QoS::ExactlyOnce || too_large {
             return fx.command(at.connection, Command::Close);
         }
+        let strikes = request.operation().map(|operation| fx.strike(operation, device_id));
+        let strikes = strikes.unwrap_or_default();
+        if strikes.has(&Fault::DropBeforeAcknowledgement) {
+            return fx.command(at.connection, Command::Close);
+        }
         if let Some(id) = publish.packet_identifier() {
-            fx.command(at.connection, Command::Acknowledge(id));
+            match request {
+                // Its acknowledgement is all the answer a message has.
+                Request::Telemetry(_) if !strikes.has(&Fault::DropAfterAcknowledgement) => {
+                    fx.deliver(Command::Acknowledge(id), &strikes, at);
+                }
+                _ => fx.command(at.connection, Command::Acknowledge(id)),
+            }
+        }
+        if strikes.has(&Fault::DropAfterAcknowledgement) {
+            fx.command(at.connection, Command::Close);
         }
         match request {
             Request::Telemetry(bag) => {
@@ -241,17 +258,22 @@ impl Hubs {
             Request::TwinGet(bag) => {
                 fx.tell(CloudEvent::TwinRead { device_id: device_id.clone() });
                 let body = self.twin(&session.key).document().to_string().into_bytes();
-                let Some(device) = self.devices.get(&session.key) else { return };
-                device.reply(TWIN_REPLY_PREFIX, 200, bag, None, body, fx);
+                self.answer(session, bag, (200, None, body), &strikes, at, fx);
             }
             Request::TwinReport(bag) => {
-                match self.twins.entry(&session.key).report(publish.payload) {
-                    Ok(version) => {
-                        fx.tell(CloudEvent::TwinReported { device_id: device_id.clone(), version });
-                        device.reply(TWIN_REPLY_PREFIX, 204, bag, Some(version), Vec::new(), fx);
+                let answer = if strikes.error().is_some() {
+                    (400, None, Vec::new())
+                } else {
+                    match self.twins.entry(&session.key).report(publish.payload) {
+                        Ok(version) => {
+                            let device_id = device_id.clone();
+                            fx.tell(CloudEvent::TwinReported { device_id, version });
+                            (204, Some(version), Vec::new())
+                        }
+                        Err(_) => (400, None, Vec::new()),
                     }
-                    Err(_) => device.reply(TWIN_REPLY_PREFIX, 400, bag, None, Vec::new(), fx),
-                }
+                };
+                self.answer(session, bag, answer, &strikes, at, fx);
             }
             Request::MethodReply(reply) => {
                 let request_id = reply.request_id().unwrap_or_default();
@@ -273,15 +295,39 @@ impl Hubs {
                 let Some(request_id) = bag.get("$rid") else { return };
                 let subscriptions = &device.subscriptions;
                 self.renewals.request(
-                    session,
-                    subscriptions,
+                    (session, subscriptions),
                     (request_id, publish.payload),
                     namespace,
+                    &strikes,
                     at,
                     fx,
                 );
             }
         }
+    }
+
+    /// Answers a request about the twin under the id it came with; one without an id has no answer.
+    fn answer(
+        &self,
+        session: &Session,
+        request: PropertyBag<'_>,
+        (status, version, body): (u16, Option<u64>, Vec<u8>),
+        strikes: &Strikes,
+        at: At,
+        fx: &mut Effects,
+    ) {
+        let subscriptions = self.devices.get(&session.key).map(|device| &device.subscriptions);
+        let qos = subscriptions.and_then(|features| features.get(&Feature::TwinResponses));
+        let (Some(request_id), Some(qos)) = (request.get("$rid"), qos) else { return };
+        let (status, version, body) = match strikes.error() {
+            Some(error) => (error.status, None, Vec::new()),
+            None => (status, version, body),
+        };
+        let (request_id, payload) = strikes.spoil(request_id, body);
+        let version = version.map(|version| format!("&$version={version}")).unwrap_or_default();
+        let topic = format!("{TWIN_REPLY_PREFIX}{status}/?$rid={request_id}{version}");
+        let message = Message { topic, payload, qos: *qos, renewal: None };
+        fx.deliver(Command::Publish(message), strikes, at);
     }
 
     /// Works on the renewal of a device whose timer has rung.
@@ -294,7 +340,7 @@ impl Hubs {
     ) {
         self.renewals.due(key, namespace, clock, fx);
         if let Some(device) = self.devices.get(key) {
-            self.renewals.deliver(key, device.connection, &device.subscriptions, fx);
+            self.renewals.deliver(key, device.connection, &device.subscriptions, clock, fx);
         }
     }
 
@@ -415,22 +461,6 @@ impl Hubs {
 }
 
 impl DeviceState {
-    /// Answers a request under the id it came with; one without an id has no answer.
-    fn reply(
-        &self,
-        prefix: &str,
-        status: u16,
-        request: PropertyBag<'_>,
-        version: Option<u64>,
-        body: Vec<u8>,
-        fx: &mut Effects,
-    ) {
-        let Some(request_id) = request.get("$rid") else { return };
-        let version = version.map(|version| format!("&$version={version}")).unwrap_or_default();
-        let topic = format!("{prefix}{status}/?$rid={request_id}{version}");
-        self.send(Feature::TwinResponses, topic, body, fx);
-    }
-
     /// Sends to a device that is connected and listens; `false` if it does not.
     fn send(&self, feature: Feature, topic: String, payload: Vec<u8>, fx: &mut Effects) -> bool {
         let (Some(connection), Some(qos)) = (self.connection, self.subscriptions.get(&feature))
@@ -477,6 +507,17 @@ enum Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// What can go wrong with it on demand.
+    const fn operation(&self) -> Option<Operation> {
+        match self {
+            Self::Telemetry(_) => Some(Operation::Telemetry),
+            Self::TwinGet(_) => Some(Operation::TwinGet),
+            Self::TwinReport(_) => Some(Operation::TwinReport),
+            Self::IssueCertificate(_) => Some(Operation::Renew),
+            Self::MethodReply(_) => None,
+        }
+    }
+
     fn of(topic: &'a str, device_id: &str) -> Option<Self> {
         let bag = |prefix| topic.strip_prefix(prefix).map(PropertyBag::new);
         if let Some(events) = topic.strip_prefix(telemetry_prefix(device_id).trim_end_matches('/'))

@@ -12,22 +12,31 @@
 //! namespace's the new one is given to them, as the service does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use chacha20::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
-use zerotouch_credentials::{Certificate, CertificateChain, CertificateRequest, PrivateKey};
+use zerotouch_credentials::{
+    Certificate, CertificateChain, CertificateRequest, PrivateKey, Signer,
+};
 use zerotouch_time::UnixTime;
 
 use super::authority::{Authority, AuthorityError, Subject, issuing_name, new_key};
-use super::clock::Clock;
+use super::clock::{Clock, uuid};
 use super::effects::Effects;
 use super::event::{CloudEvent, Via};
+use super::fault::ChainFault;
 use super::fixture::{CredentialPolicy, KeyPolicy};
 use super::registry::{DeviceKey, Registry};
 use super::table::{Kept, Single, Table};
 use super::text_form;
 use crate::pki::{PkiError, Validity};
+
+/// How long ago a certificate ended that is to be expired.
+const AGO: Duration = Duration::from_secs(60 * 60);
+/// How many certificates make a chain too long for anybody.
+const TOO_MANY: usize = 100;
 
 #[derive(Debug)]
 pub(super) struct Namespace {
@@ -48,7 +57,7 @@ pub(super) struct Policy {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "camelCase")]
 pub(super) enum Issuing {
     /// Its key waits for an external root.
     Pending {
@@ -56,7 +65,7 @@ pub(super) enum Issuing {
         key: Arc<PrivateKey>,
     },
     Active {
-        authority: Authority,
+        authority: Box<Authority>,
         /// The authorities above, nearest first.
         #[serde(with = "text_form::several")]
         above: Vec<Certificate>,
@@ -115,7 +124,7 @@ impl Namespace {
         }
         let root = self.root.get();
         Ok(Issuing::Active {
-            authority: root.issuing(&settings.name, now, rng)?,
+            authority: Box::new(root.issuing(&settings.name, now, rng)?),
             above: vec![root.certificate().clone()],
         })
     }
@@ -165,7 +174,7 @@ impl Namespace {
     ) -> Result<(), AuthorityError> {
         let policy = self.policies.get_mut(name).ok_or(AuthorityError::UnknownPolicy)?;
         let Issuing::Pending { key } = &policy.issuing else { return Err(AuthorityError::Active) };
-        let authority = Authority::open(chain.leaf().clone(), Arc::clone(key))?;
+        let authority = Box::new(Authority::open(chain.leaf().clone(), Arc::clone(key))?);
         let above = chain.iter().skip(1).cloned().collect();
         policy.issuing = Issuing::Active { authority, above };
         Ok(())
@@ -187,27 +196,35 @@ impl Namespace {
         Ok(())
     }
 
-    /// Issues a certificate to a registered device, and tells of it.
+    /// Issues a certificate to a registered device, and tells of it. Yields the chain in the order and
+    /// encoding of both services: leaf, issuing authority, those above, base64 of DER each; or whatever a
+    /// fault makes of it.
     pub(super) fn issue(
         &self,
-        policy: &str,
-        key: &DeviceKey,
-        request: &CertificateRequest,
-        via: Via,
+        (policy, key, request): (&str, &DeviceKey, &CertificateRequest),
+        (via, fault): (Via, Option<ChainFault>),
         clock: Clock,
         fx: &mut Effects,
-    ) -> Result<Vec<Certificate>, AuthorityError> {
+    ) -> Result<Option<Vec<String>>, AuthorityError> {
         let device = self.registry.device(key).ok_or(AuthorityError::UnknownDevice)?;
         let policy = self.policy(policy).ok_or(AuthorityError::UnknownPolicy)?;
         let Issuing::Active { authority, above } = &policy.issuing else {
             return Err(AuthorityError::Inactive);
         };
+        let other_identifier = (fault == Some(ChainFault::Revoked)).then(|| uuid(&mut fx.rng));
+        let other_key = (fault == Some(ChainFault::Foreign)).then(|| new_key(&mut fx.rng));
+        let other_key = other_key.transpose()?;
         let subject = Subject {
             device_id: &key.device_id,
-            public_key: request.public_key(),
-            identifier: &device.identifier,
+            public_key: other_key.as_ref().map_or(request.public_key(), |key| key.public_key()),
+            identifier: other_identifier.as_ref().unwrap_or(&device.identifier),
         };
-        let validity = Validity { from: clock.wall, lifetime: policy.settings.leaf_validity };
+        let lifetime = policy.settings.leaf_validity;
+        let from = match fault {
+            Some(ChainFault::Expired) => clock.wall - (lifetime + AGO),
+            _ => clock.wall,
+        };
+        let validity = Validity { from, lifetime };
         let certificate = authority.issue(subject, validity, &mut fx.rng)?;
         fx.tell(CloudEvent::CertificateIssued {
             device_id: key.device_id.clone(),
@@ -216,13 +233,33 @@ impl Namespace {
             not_after: certificate.not_after(),
             via,
         });
-        let issuer = authority.certificate();
-        Ok([&certificate, issuer].into_iter().chain(above).cloned().collect())
+        let mut chain = vec![&certificate, authority.certificate()];
+        chain.extend(above);
+        let last = above.last().unwrap_or(authority.certificate());
+        match fault {
+            Some(ChainFault::Missing) => return Ok(None),
+            Some(ChainFault::Empty) => chain.clear(),
+            Some(ChainFault::Reordered) => chain.reverse(),
+            Some(ChainFault::Oversized) => chain.extend([last; TOO_MANY]),
+            _ => {}
+        }
+        let encode = |certificate: &&Certificate| match fault {
+            Some(ChainFault::Pem) => crate::pem::certificate(certificate),
+            _ => Base64::encode_string(certificate.as_der()),
+        };
+        Ok(Some(chain.iter().map(encode).collect()))
     }
 
     pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 4] {
         let [devices, registrations] = self.registry.tables();
         [devices, registrations, ("root", &mut self.root), ("policies", &mut self.policies)]
+    }
+}
+
+impl Policy {
+    /// Whether the hubs trust what is issued under it now.
+    pub(super) fn is_synchronized(&self) -> bool {
+        self.synchronized.is_some() && self.synchronized.as_ref() == self.issuing.certificate()
     }
 }
 
@@ -241,12 +278,6 @@ impl Issuing {
             Self::Active { .. } => None,
         }
     }
-}
-
-/// A chain in the order and encoding of both services: leaf, issuing authority, those above, base64 of DER
-/// each.
-pub(super) fn encode(chain: &[Certificate]) -> Vec<String> {
-    chain.iter().map(|certificate| Base64::encode_string(certificate.as_der())).collect()
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

@@ -4,6 +4,7 @@
 //! the reason. Codes marked *synthetic* are not published for the real service: they are this
 //! emulator's choice, made so that causes can be told apart.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -12,6 +13,7 @@ use zerotouch_mqtt_codec::ConnectRefusal;
 use zerotouch_wire::ServiceError;
 
 use super::clock::Clock;
+use super::fault::InjectedError;
 
 /// Why a CONNECT that is for no hub is refused: the little that the provisioning service judges there.
 #[derive(Debug, thiserror::Error)]
@@ -76,12 +78,17 @@ pub(super) enum DpsRefusal {
     Throttled { retry_after: Duration },
     #[error("the certificate was not issued: {0}")]
     NotIssued(super::authority::AuthorityError),
+    #[error("a fault was asked for")]
+    Injected(InjectedError),
 }
 
 impl DpsRefusal {
     /// The status, the code, and what the device is told.
-    pub(super) fn answer(&self) -> (u16, u32, &'static str) {
-        match self {
+    pub(super) fn answer(&self) -> (u16, u32, Cow<'static, str>) {
+        let (status, code, message) = match self {
+            Self::Injected(error) => {
+                return (error.status, error.code, Cow::Owned(error.message.clone()));
+            }
             Self::IdScope { .. } => {
                 (401, 401_000, "Unauthorized: unknown id scope. (synthetic code)")
             }
@@ -111,7 +118,8 @@ impl DpsRefusal {
             Self::Operation { .. } => (404, 404_202, "Operation not found. (synthetic code)"),
             Self::Throttled { .. } => (429, 429_001, "Too many requests. (synthetic code)"),
             Self::NotIssued(_) => (500, 500_001, "Internal error."),
-        }
+        };
+        (status, code, Cow::Borrowed(message))
     }
 }
 
@@ -123,6 +131,7 @@ impl DpsRefusal {
             Self::Throttled { retry_after } => {
                 Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0))
             }
+            Self::Injected(error) => error.retry_after,
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 
 use chacha20::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use zerotouch_credentials::Thumbprint;
 use zerotouch_time::UnixTime;
 
@@ -21,7 +22,7 @@ pub(super) struct DeviceKey {
 
 /// How a device proves itself to its hub.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "camelCase")]
 pub(super) enum HubCredential {
     /// Either of two keys: those of the enrolment it registered by.
     Keys(SymmetricKeys),
@@ -47,13 +48,18 @@ pub(super) struct Device {
     pub(super) created: UnixTime,
     #[serde(with = "text_form::one")]
     pub(super) updated: UnixTime,
+    /// An operator's.
+    #[serde(default)]
+    pub(super) attributes: Map<String, Value>,
+    #[serde(default)]
+    pub(super) tags: Map<String, Value>,
     /// Counts registrations: none of a device that an operator has entered.
     pub(super) generation: u64,
 }
 
 /// How a registration changed the namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "camelCase")]
 pub(super) enum Substatus {
     InitialAssignment,
     DeviceDataReset,
@@ -109,6 +115,8 @@ impl Registry {
                 credential,
                 created: now,
                 updated: now,
+                attributes: Map::new(),
+                tags: Map::new(),
                 generation: 1,
             },
         };
@@ -134,6 +142,8 @@ impl Registry {
                 credential,
                 created: now,
                 updated: now,
+                attributes: Map::new(),
+                tags: Map::new(),
                 generation: 0,
             },
         };

@@ -17,7 +17,6 @@
 use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use zerotouch_credentials::CertificateRequest;
 use zerotouch_hub::wire::{
     CREDENTIAL_REPLY_PREFIX, CertificateRequestAccepted, IssuedCertificates, MAX_CSR_LENGTH,
 };
@@ -27,9 +26,10 @@ use super::clock::{Clock, rfc3339, uuid};
 use super::csr;
 use super::effects::{At, Command, Effects, Message, RenewalResult, Timer};
 use super::event::{CloudEvent, ConnectionId, Via};
-use super::fixture::{ErrorCodes, HubSettings};
+use super::fault::{Fault, InjectedError, Operation as Step, Strikes};
+use super::fixture::HubSettings;
 use super::hub::{Feature, Session, Subscriptions};
-use super::namespace::{self, Namespace};
+use super::namespace::Namespace;
 use super::refusal;
 use super::registry::{DeviceKey, HubCredential};
 use super::table::{Kept, Table};
@@ -52,7 +52,7 @@ struct Operation {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "camelCase")]
 enum State {
     Pending {
         /// One that was kept is ready at once.
@@ -66,7 +66,25 @@ enum State {
         body: String,
         #[serde(skip)]
         sent_on: Option<ConnectionId>,
+        /// What goes wrong when it is sent the first time.
+        #[serde(skip)]
+        strikes: Strikes,
     },
+}
+
+/// The service's error codes have changed between two published descriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ErrorCodes {
+    /// Seen in a run against the service in January 2026: 400037, 409004.
+    Recorded,
+    /// As in the SDKs' tables and documentation: 400040, 409005.
+    Documented,
+}
+
+impl ErrorCodes {
+    fn of(strikes: &Strikes) -> Self {
+        if strikes.has(&Fault::DocumentedCodes) { Self::Documented } else { Self::Recorded }
+    }
 }
 
 /// Why a request is refused at once. `Display` is what the device reads.
@@ -144,15 +162,25 @@ impl Renewals {
     /// A device asks for a certificate, under a request id.
     pub(super) fn request(
         &mut self,
-        session: &Session,
-        subscriptions: &Subscriptions,
+        (session, subscriptions): (&Session, &Subscriptions),
         (request_id, payload): (&str, &[u8]),
         namespace: &Namespace,
+        strikes: &Strikes,
         at: At,
         fx: &mut Effects,
     ) {
         let Some(qos) = subscriptions.get(&Feature::Credentials) else { return };
-        let topic = |status| self.topic(status, request_id);
+        let answer = |status, body, fx: &mut Effects| {
+            let (request_id, payload) = strikes.spoil(request_id, body);
+            let topic = reply_topic(status, &request_id, strikes);
+            let message = Message { topic, payload, qos: *qos, renewal: None };
+            fx.deliver(Command::Publish(message), strikes, at);
+        };
+        if let Some(error) = strikes.error() {
+            let InjectedError { status, code, message, .. } = error;
+            let body = refusal::body(code, &message, uuid(&mut fx.rng), None, at.clock);
+            return answer(status, body, fx);
+        }
         match self.check(session, payload, namespace) {
             Ok((request, policy)) => {
                 let operation = self.begin(request_id, request, policy, at.clock, fx);
@@ -162,18 +190,18 @@ impl Renewals {
                 };
                 // Two strings: nothing in it can fail to serialise.
                 let body = serde_json::to_vec(&accepted).unwrap_or_default();
-                fx.publish(at.connection, topic(202), body, *qos);
+                answer(202, body, fx);
                 let timer = Timer::Renewal(session.key.clone());
                 fx.timers.set(timer, Some(operation.next_at(at.clock)));
                 self.operations.insert(session.key.clone(), operation);
             }
             Err(refusal) => {
-                let code = refusal.code(self.settings.error_codes);
+                let code = refusal.code(ErrorCodes::of(strikes));
                 let status = u16::try_from(code / 1000).unwrap_or(400);
                 let message = refusal.to_string();
                 let tracking_id = uuid(&mut fx.rng);
                 let body = refusal::body(code, &message, tracking_id, refusal.info(), at.clock);
-                fx.publish(at.connection, topic(status), body, *qos);
+                answer(status, body, fx);
                 let device_id = session.key.device_id.clone();
                 fx.tell(CloudEvent::RenewalRefused { device_id, status, code, reason: message });
             }
@@ -250,15 +278,26 @@ impl Renewals {
             && clock.monotonic >= *ready_at
         {
             let names = [&*key.device_id, &*key.device_id];
-            let issued = csr::check(csr, names, namespace.keys(policy))
-                .map_err(|fault| fault.to_string())
-                .and_then(|request| certify(policy, key, &request, namespace, clock, fx));
-            let (status, body) = match issued {
-                Ok(certificates) => (200, self.settings.issued(operation, certificates)),
-                Err(reason) => self.settings.failed(operation, &key.device_id, reason, clock, fx),
+            let strikes = fx.strike(Step::RenewalResult, &key.device_id);
+            let (status, body) = if let Some(error) = strikes.error() {
+                let InjectedError { status, code, message, .. } = error;
+                (status, refusal::body(code, &message, uuid(&mut fx.rng), None, clock))
+            } else {
+                let issued = csr::check(csr, names, namespace.keys(policy))
+                    .map_err(|fault| fault.to_string())
+                    .and_then(|request| {
+                        let issue = (policy.as_str(), key, &request);
+                        let via = (Via::Hub, strikes.chain());
+                        let chain = namespace.issue(issue, via, clock, fx);
+                        chain.map_err(|error| error.to_string())
+                    });
+                match issued {
+                    Ok(certificates) => (200, operation.issued(certificates, &strikes)),
+                    Err(reason) => operation.failed((&key.device_id, reason), &strikes, clock, fx),
+                }
             };
             let body = String::from_utf8(body).unwrap_or_default();
-            operation.state = State::Ready { status, body, sent_on: None };
+            operation.state = State::Ready { status, body, sent_on: None, strikes };
         }
         fx.timers.set(Timer::Renewal(key.clone()), Some(operation.next_at(clock)));
     }
@@ -269,29 +308,32 @@ impl Renewals {
         key: &DeviceKey,
         connection: Option<ConnectionId>,
         subscriptions: &Subscriptions,
+        clock: Clock,
         fx: &mut Effects,
     ) {
         let (Some(connection), Some(qos)) = (connection, subscriptions.get(&Feature::Credentials))
         else {
             return;
         };
-        let suffix = self.settings.suffix();
         let Some(operation) = self.operations.get_mut(key) else { return };
-        if let State::Ready { status, body, sent_on } = &mut operation.state {
+        if let State::Ready { status, body, sent_on, strikes } = &mut operation.state {
             if *sent_on == Some(connection) {
                 return;
             }
             *sent_on = Some(connection);
+            let strikes = std::mem::take(strikes);
+            let (request_id, payload) =
+                strikes.spoil(&operation.request_id, body.clone().into_bytes());
             let message = Message {
-                topic: reply_topic(*status, &operation.request_id, suffix),
-                payload: body.clone().into_bytes(),
+                topic: reply_topic(*status, &request_id, &strikes),
+                payload,
                 qos: *qos,
                 renewal: Some(RenewalResult {
                     device: key.clone(),
                     correlation_id: operation.correlation_id.clone(),
                 }),
             };
-            fx.command(connection, Command::Publish(message));
+            fx.deliver(Command::Publish(message), &strikes, At { connection, clock });
         }
     }
 
@@ -314,10 +356,6 @@ impl Renewals {
     pub(super) fn table(&mut self) -> (&'static str, &mut dyn Kept) {
         ("renewals", &mut self.operations)
     }
-
-    fn topic(&self, status: u16, request_id: &str) -> String {
-        reply_topic(status, request_id, self.settings.suffix())
-    }
 }
 
 impl Operation {
@@ -329,18 +367,15 @@ impl Operation {
             State::Ready { .. } => expires_at,
         }
     }
-}
 
-impl HubSettings {
-    fn suffix(&self) -> &'static str {
-        if self.version_suffix { "&$version=1" } else { "" }
-    }
-
-    fn issued(&self, operation: &Operation, certificates: Vec<String>) -> Vec<u8> {
-        let body = if self.bare_array {
+    fn issued(&self, certificates: Option<Vec<String>>, strikes: &Strikes) -> Vec<u8> {
+        let Some(certificates) = certificates else {
+            return json!({ "correlationId": self.correlation_id }).to_string().into_bytes();
+        };
+        let body = if strikes.has(&Fault::BareArray) {
             IssuedCertificates::Array(certificates)
         } else {
-            let correlation_id = Some(operation.correlation_id.clone());
+            let correlation_id = Some(self.correlation_id.clone());
             IssuedCertificates::Object { correlation_id, certificates }
         };
         // Strings: nothing in it can fail to serialise.
@@ -350,19 +385,18 @@ impl HubSettings {
     /// The second of two stages: a request that was taken fails.
     fn failed(
         &self,
-        operation: &Operation,
-        device_id: &str,
-        reason: String,
+        (device_id, reason): (&str, String),
+        strikes: &Strikes,
         clock: Clock,
         fx: &mut Effects,
     ) -> (u16, Vec<u8>) {
         const MESSAGE: &str = "CSR did not pass verification";
-        let (code, error) = match self.error_codes {
+        let (code, error) = match ErrorCodes::of(strikes) {
             ErrorCodes::Recorded => (400_037, "400000"),
             ErrorCodes::Documented => (400_040, "FailedToDecodeCsr"),
         };
         let mut info = Map::new();
-        info.insert("correlationId".into(), operation.correlation_id.clone().into());
+        info.insert("correlationId".into(), self.correlation_id.clone().into());
         info.insert("credentialError".into(), error.into());
         info.insert("credentialMessage".into(), MESSAGE.into());
         let device_id = device_id.into();
@@ -372,21 +406,8 @@ impl HubSettings {
     }
 }
 
-fn certify(
-    policy: &str,
-    key: &DeviceKey,
-    request: &CertificateRequest,
-    namespace: &Namespace,
-    clock: Clock,
-    fx: &mut Effects,
-) -> Result<Vec<String>, String> {
-    namespace
-        .issue(policy, key, request, Via::Hub, clock, fx)
-        .map(|chain| namespace::encode(&chain))
-        .map_err(|error| error.to_string())
-}
-
-fn reply_topic(status: u16, request_id: &str, suffix: &str) -> String {
+fn reply_topic(status: u16, request_id: &str, strikes: &Strikes) -> String {
+    let suffix = if strikes.has(&Fault::VersionSuffix) { "&$version=1" } else { "" };
     format!("{CREDENTIAL_REPLY_PREFIX}{status}/?$rid={request_id}{suffix}")
 }
 

@@ -12,19 +12,20 @@ use zerotouch_time::UnixTime;
 use super::CloudError;
 use super::admission::{self, HubRefusal};
 use super::authority::AuthorityError;
-use super::clock::{Clock, uuid};
+use super::clock::{Clock, TimeOfDay, uuid};
 use super::connection::Peer;
 use super::dps::{self, Dps};
 use super::effects::{At, Command, Effects, RenewalResult};
 use super::enrollment::{self, Enrollments};
 use super::event::{CloudEvent, ConnectionId};
+use super::fault::{Operation, Strikes};
 use super::fixture::Fixture;
 use super::http::Uploads;
 use super::hub::{self, Hubs};
 use super::login::UserName;
 use super::namespace::Namespace;
 use super::refusal::ConnectFault;
-use super::registry::{Device, DeviceKey};
+use super::registry::{Device, DeviceKey, HubCredential};
 use super::table::Kept;
 use super::twin::TwinError;
 
@@ -34,6 +35,7 @@ pub(super) struct Services {
     pub(super) namespace: Namespace,
     pub(super) hubs: Hubs,
     pub(super) uploads: Uploads,
+    pub(super) time_of_day: TimeOfDay,
     /// Opens the service API.
     pub(super) service_key: SymmetricKey,
 }
@@ -73,6 +75,7 @@ impl Services {
             namespace,
             hubs: Hubs::new(fixture.hubs, fixture.hub),
             uploads: Uploads::default(),
+            time_of_day: TimeOfDay::new(now),
             service_key,
         })
     }
@@ -123,18 +126,27 @@ impl Services {
             connect.login.and_then(|login| login.password).filter(|password| !password.is_empty());
         match UserName::parse(username) {
             Some(UserName::Dps { id_scope, registration_id, api_version }) => {
+                let strikes = fx.strike(Operation::DpsConnect, registration_id);
+                if let Some(refusal) = strikes.refusal() {
+                    return fx.deliver(Command::Refuse(refusal), &strikes, at);
+                }
                 let evidence = enrollment::Evidence { id_scope, registration_id, chain, password };
                 match self.connect_dps(connect.client_id, api_version, evidence, at) {
                     Ok(session) => {
-                        fx.command(at.connection, Command::Accept { session_present: false });
+                        fx.deliver(Command::Accept { session_present: false }, &strikes, at);
                         *peer = Peer::Dps(Box::new(session));
                     }
                     Err(fault) => refuse(connect, &fault, at, fx),
                 }
             }
             Some(UserName::Hub { host, device_id, api_version }) => {
+                let strikes = fx.strike(Operation::HubConnect, device_id);
+                if let Some(refusal) = strikes.refusal() {
+                    return fx.deliver(Command::Refuse(refusal), &strikes, at);
+                }
                 let evidence = admission::Evidence { host, chain, password };
-                match self.connect_hub(connect, (device_id, api_version), evidence, at, fx) {
+                let whom = (device_id, api_version);
+                match self.connect_hub(connect, whom, evidence, &strikes, at, fx) {
                     Ok(session) => *peer = Peer::Hub(Box::new(session)),
                     Err(refusal) => {
                         fx.command(at.connection, Command::Refuse(ConnectRefusal::NotAuthorized));
@@ -172,6 +184,7 @@ impl Services {
         connect: &Connect<'_>,
         (device_id, api_version): (&str, &str),
         evidence: admission::Evidence<'_>,
+        strikes: &Strikes,
         at: At,
         fx: &mut Effects,
     ) -> Result<hub::Session, HubRefusal> {
@@ -186,7 +199,7 @@ impl Services {
         }
         let key = DeviceKey { hub, device_id: device_id.into() };
         let thumbprint = admission::admit(&key, evidence, &self.namespace, at.clock)?;
-        Ok(self.hubs.connect(key, version, connect, thumbprint, at, fx))
+        Ok(self.hubs.connect(key, version, connect, (thumbprint, strikes), at, fx))
     }
 
     pub(super) fn closed(
@@ -249,6 +262,12 @@ impl Services {
         self.namespace.registry.iter().filter(move |(key, _)| key.hub == hub)
     }
 
+    /// Sets the time of day, forward or back; it goes on from there.
+    pub(super) fn set_time(&mut self, time: UnixTime, clock: Clock, fx: &mut Effects) {
+        self.time_of_day.set(time);
+        self.wind(Clock { wall: time, ..clock }, fx);
+    }
+
     /// Winds the clocks of what depends on the time of day.
     pub(super) fn wind(&self, clock: Clock, fx: &mut Effects) {
         self.hubs.renewals.wind(clock, fx);
@@ -257,7 +276,8 @@ impl Services {
     /// All that is kept.
     pub(super) fn tables(&mut self) -> impl Iterator<Item = (&'static str, &mut dyn Kept)> {
         let dps = self.dps.tables().into_iter();
-        dps.chain(self.namespace.tables()).chain(self.hubs.tables())
+        let others = self.namespace.tables().into_iter().chain(self.hubs.tables());
+        dps.chain(others).chain([self.time_of_day.table()])
     }
 
     pub(super) fn devices(&self) -> impl Iterator<Item = DeviceRecord<'_>> {
@@ -271,6 +291,33 @@ impl Services {
         })
     }
 
+    /// All devices that have registered, or were entered.
+    pub(super) fn registered(&self) -> impl Iterator<Item = (&DeviceKey, &Device)> {
+        self.namespace.registry.iter()
+    }
+
+    /// Whether an enrolment has its devices' keys certified under a policy.
+    pub(super) fn is_referenced(&self, policy: &str) -> bool {
+        self.dps.enrollments.policies().any(|name| name == policy)
+    }
+
+    /// Ends the connection of a device, if it has one.
+    pub(super) fn disconnect(&self, registration_id: &str, fx: &mut Effects) {
+        if let Some(key) = self.namespace.registry.registration(registration_id) {
+            self.hubs.disconnect(key, fx);
+        }
+    }
+
+    /// Ends the connections of devices whose certificates are issued under a policy.
+    pub(super) fn disconnect_policy(&self, policy: &str, fx: &mut Effects) {
+        for (key, device) in self.namespace.registry.iter() {
+            if matches!(&device.credential, HubCredential::Issued { policy: its } if its == policy)
+            {
+                self.hubs.disconnect(key, fx);
+            }
+        }
+    }
+
     pub(super) fn revoke(
         &mut self,
         registration_id: &str,
@@ -282,9 +329,7 @@ impl Services {
         };
         device.identifier = uuid(&mut fx.rng);
         device.enabled &= !disable;
-        if let Some(key) = self.namespace.registry.registration(registration_id) {
-            self.hubs.disconnect(key, fx);
-        }
+        self.disconnect(registration_id, fx);
         true
     }
 

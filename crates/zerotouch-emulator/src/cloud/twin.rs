@@ -114,7 +114,7 @@ impl Properties {
 
 /// JSON merge patch (RFC 7396); `$version` and its kin are the service's own. The depth is bounded
 /// by the JSON parser.
-fn merge(members: &mut Map<String, Value>, patch: Map<String, Value>) {
+pub(super) fn merge(members: &mut Map<String, Value>, patch: Map<String, Value>) {
     for (name, value) in patch {
         match value {
             _ if name.starts_with('$') => {}

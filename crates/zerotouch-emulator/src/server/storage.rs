@@ -92,15 +92,12 @@ impl Storage {
             error => failed(&path, error),
         })?;
         let origin = read_origin(&database).map_err(|error| failed(&path, error))?;
-        let (seed, created) = match origin {
-            Some(origin) => {
-                origin.map_err(|reason| StorageError::Unreadable { path: path.clone(), reason })?
-            }
-            None => {
-                let seed = random_numbers(seed)?.get_seed();
-                write_origin(&database, &seed, now).map_err(|error| failed(&path, error))?;
-                (seed, now)
-            }
+        let (seed, created) = if let Some(origin) = origin {
+            origin.map_err(|reason| StorageError::Unreadable { path: path.clone(), reason })?
+        } else {
+            let seed = random_numbers(seed)?.get_seed();
+            write_origin(&database, &seed, now).map_err(|error| failed(&path, error))?;
+            (seed, now)
         };
         Ok(Self { path, database, seed, created })
     }

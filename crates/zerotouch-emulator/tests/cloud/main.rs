@@ -4,9 +4,11 @@
 
 mod attestation;
 mod authority;
+mod faults;
 mod hostile;
 mod https;
 mod hub;
+mod namespace;
 mod provisioning;
 mod renewal;
 mod renewing;

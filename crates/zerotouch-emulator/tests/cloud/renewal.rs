@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zerotouch_credentials::CertificateRequest;
-use zerotouch_emulator::cloud::{CloudEvent, ConnectionId, ErrorCodes, Fixture, HubSettings, Via};
+use zerotouch_emulator::cloud::{CloudEvent, ConnectionId, Fault, Fixture, Operation, Via};
 use zerotouch_mqtt_codec::Packet;
 
-use crate::support::{Got, HUB_VERSION, Identity, World, base64, private_key, texts};
+use crate::support::{Got, HUB_VERSION, Identity, World, base64, faulty, private_key, texts};
 
 const FILTER: &str = "$iothub/credentials/res/#";
 /// The fixture's delay from 202 to 200.
@@ -121,13 +121,13 @@ fn s001_to_s011_refuses_malformed_requests() {
 // 012: what is base64 and no request is taken first and fails then; the codes have two generations.
 #[test]
 fn s012_fails_in_the_second_stage() {
+    let documented = [(Operation::RenewalResult, Fault::DocumentedCodes)];
     let generations = [
-        (ErrorCodes::Recorded, 400_037, "400000"),
-        (ErrorCodes::Documented, 400_040, "FailedToDecodeCsr"),
+        (Fixture::default(), 400_037, "400000"),
+        (faulty(documented), 400_040, "FailedToDecodeCsr"),
     ];
-    for (error_codes, code, error) in generations {
-        let hub = HubSettings { error_codes, ..HubSettings::default() };
-        let mut device = Renewing::new(Fixture { hub, ..Fixture::default() });
+    for (fixture, code, error) in generations {
+        let mut device = Renewing::new(fixture);
         for bad in ["AAAA".to_owned(), csr("another")] {
             let (status, accepted) =
                 device.answer("rid-1", json!({ "id": "d", "csr": bad }).to_string());
@@ -259,10 +259,9 @@ fn s022_renews_again() {
 // 023 to 025: one at a time, unless it is to replace the other.
 #[test]
 fn s023_s024_s025_one_operation_at_a_time() {
-    for (error_codes, code) in [(ErrorCodes::Recorded, 409_004), (ErrorCodes::Documented, 409_005)]
-    {
-        let hub = HubSettings { error_codes, ..HubSettings::default() };
-        let mut device = Renewing::new(Fixture { hub, ..Fixture::default() });
+    let documented = faulty([(Operation::Renew, Fault::DocumentedCodes)]);
+    for (fixture, code) in [(Fixture::default(), 409_004), (documented, 409_005)] {
+        let mut device = Renewing::new(fixture);
         let (_, accepted) = device.answer("rid-1", body());
         let (status, conflict) = device.answer("rid-2", body());
         assert_eq!((status, &conflict["errorCode"]), (409, &json!(code)));
@@ -337,8 +336,10 @@ fn refuses_old_versions_and_devices_without_a_policy() {
 // Two shapes that services and SDKs disagree about.
 #[test]
 fn can_answer_as_other_sdks_expect() {
-    let hub = HubSettings { version_suffix: true, bare_array: true, ..HubSettings::default() };
-    let mut device = Renewing::new(Fixture { hub, ..Fixture::default() });
+    let mut device = Renewing::new(faulty([
+        (Operation::Renew, Fault::VersionSuffix),
+        (Operation::RenewalResult, Fault::BareArray),
+    ]));
     device.ask("rid-1", body());
     let (topic, _) = device.world.message(device.connection);
     assert_eq!(topic, "$iothub/credentials/res/202/?$rid=rid-1&$version=1");

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use zerotouch_credentials::CertificateRequest;
-use zerotouch_emulator::cloud::{CloudEvent, ConnectionId, Fixture, HubSettings};
+use zerotouch_emulator::cloud::{CloudEvent, ConnectionId, Fault, Fixture, Operation};
 use zerotouch_hub::wire::{CREDENTIALS, CertificateRequestAccepted};
 use zerotouch_hub::{
     Inbound, Recovery, Renewal, RenewalConfig, RenewalError, RenewalEvent, RequestId,
 };
 
-use crate::support::{Got, Identity, World, private_key};
+use crate::support::{Got, Identity, World, faulty, private_key};
 
 /// Longer than the fixture's delay from 202 to 200.
 const LONG_ENOUGH: Duration = Duration::from_millis(300);
@@ -111,9 +111,13 @@ fn renewal_for(id: &str, csr: String) -> Renewal {
 // In both shapes of the body, and with the member that some topics have behind the id.
 #[test]
 fn s015_a_certificate_is_issued() {
-    for (bare_array, version_suffix) in [(false, false), (true, true)] {
-        let hub = HubSettings { bare_array, version_suffix, ..HubSettings::default() };
-        let mut bench = Bench::new(Fixture { hub, ..Fixture::default() });
+    let others = faulty([
+        (Operation::Renew, Fault::VersionSuffix),
+        (Operation::RenewalResult, Fault::VersionSuffix),
+        (Operation::RenewalResult, Fault::BareArray),
+    ]);
+    for fixture in [Fixture::default(), others] {
+        let mut bench = Bench::new(fixture);
         bench.start();
         assert!(bench.accepted().expires().is_some_and(|at| at > bench.world.wall()));
         bench.wait();

@@ -10,14 +10,18 @@ use zerotouch_mqtt_session::ConnectionId;
 use crate::https::{header, json_of, request};
 use crate::support::{Got, HUB_VERSION, World, private_key};
 
-struct Service {
-    world: World,
+pub(crate) struct Service {
+    pub(crate) world: World,
     token: String,
 }
 
 impl Service {
-    fn new() -> Self {
-        let world = World::new(Fixture::default());
+    pub(crate) fn new() -> Self {
+        Self::with(Fixture::default())
+    }
+
+    pub(crate) fn with(fixture: Fixture) -> Self {
+        let world = World::new(fixture);
         let expiry = world.wall() + Duration::from_secs(3600);
         let token = SasToken::for_service(
             world.cloud.service_key(),
@@ -34,7 +38,7 @@ impl Service {
         HttpRequest { authorization, ..request(method, target, body) }
     }
 
-    fn call(&mut self, method: &str, target: &str, body: &Value) -> HttpResponse {
+    pub(crate) fn call(&mut self, method: &str, target: &str, body: &Value) -> HttpResponse {
         let request = self.make(method, target, body);
         self.world.request(&request)
     }

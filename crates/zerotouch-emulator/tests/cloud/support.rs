@@ -8,11 +8,12 @@ use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
 use serde_json::Value;
 use zerotouch_credentials::{
-    CertificateChain, CertificateRequest, ChainPolicy, KeyAlgorithm, PrivateKey, SasToken, Signer,
-    SymmetricKey,
+    Certificate, CertificateChain, CertificateRequest, ChainPolicy, KeyAlgorithm, PrivateKey,
+    SasToken, Signer, SymmetricKey,
 };
 use zerotouch_emulator::cloud::{
-    Action, Cloud, CloudEvent, ConnectionId, Fixture, HttpRequest, HttpResponse, RequestId,
+    Action, Cloud, CloudEvent, ConnectionId, Fault, FaultRule, Fixture, HttpRequest, HttpResponse,
+    Operation, RequestId,
 };
 use zerotouch_mqtt_codec::{
     ConnAck, Connect, Decoded, Delivery, Login, Packet, PacketIdentifier, Publish, QoS, Subscribe,
@@ -43,6 +44,8 @@ pub(crate) struct World {
     /// Whether clients acknowledge what they receive; they do.
     pub(crate) acknowledge: bool,
     received: BTreeMap<ConnectionId, Vec<Got>>,
+    /// What has come of packets that are not whole yet.
+    partial: BTreeMap<ConnectionId, Vec<u8>>,
     closed: BTreeSet<ConnectionId>,
     connections: u64,
     requests: u64,
@@ -57,6 +60,7 @@ impl World {
             events: Vec::new(),
             acknowledge: true,
             received: BTreeMap::new(),
+            partial: BTreeMap::new(),
             closed: BTreeSet::new(),
             connections: 0,
             requests: 0,
@@ -157,7 +161,9 @@ impl World {
             match action {
                 Action::Transmit { connection, bytes } => {
                     assert!(!self.closed.contains(&connection), "bytes after the end");
-                    let got = read_all(&bytes, |id| acknowledgements.push((connection, id)));
+                    let partial = self.partial.entry(connection).or_default();
+                    partial.extend(bytes);
+                    let got = read_all(partial, |id| acknowledgements.push((connection, id)));
                     self.received.entry(connection).or_default().extend(got);
                 }
                 Action::Close { connection } => {
@@ -255,6 +261,16 @@ impl World {
 
     /// Registers a device of the default group with a request for its key; yields the identity.
     pub(crate) fn provision(&mut self, id: &str, key: &PrivateKey) -> Identity {
+        self.provision_under(&self.cloud.root_certificate().clone(), id, key)
+    }
+
+    /// The same where another root is expected.
+    pub(crate) fn provision_under(
+        &mut self,
+        root: &Certificate,
+        id: &str,
+        key: &PrivateKey,
+    ) -> Identity {
         let request = CertificateRequest::new(key, id).unwrap();
         let connection = self.connect_dps(id, DPS_VERSION);
         let body = serde_json::json!({ "registrationId": id, "csr": request.to_base64() });
@@ -265,14 +281,24 @@ impl World {
         assert_eq!(topic, "$dps/registrations/res/200/?$rid=r2");
         self.send(connection, Packet::Disconnect);
         let chain = texts(&assigned["registrationState"]["issuedCertificateChain"]);
-        Identity { device_id: id.into(), chain: self.accept(id, &chain, key) }
+        Identity { device_id: id.into(), chain: self.accept_under(root, id, &chain, key) }
     }
 
     /// Checks a chain as a device does.
     pub(crate) fn accept(&self, id: &str, chain: &[String], key: &PrivateKey) -> CertificateChain {
+        self.accept_under(self.cloud.root_certificate(), id, chain, key)
+    }
+
+    fn accept_under(
+        &self,
+        root: &Certificate,
+        id: &str,
+        chain: &[String],
+        key: &PrivateKey,
+    ) -> CertificateChain {
         let policy = ChainPolicy {
             now: Some(self.wall()),
-            anchor: Some(self.cloud.root_certificate()),
+            anchor: Some(root),
             ..ChainPolicy::new(key.public_key(), id)
         };
         CertificateChain::accept(chain, &policy).unwrap()
@@ -306,6 +332,12 @@ pub(crate) struct Identity {
     pub(crate) chain: CertificateChain,
 }
 
+/// The default fixture, with faults that strike all.
+pub(crate) fn faulty<const N: usize>(faults: [(Operation, Fault); N]) -> Fixture {
+    let faults = faults.into_iter().map(|(operation, fault)| FaultRule::new(operation, fault));
+    Fixture { faults: faults.collect(), ..Fixture::default() }
+}
+
 pub(crate) fn dps_username(id_scope: &str, id: &str, api_version: &str) -> String {
     format!("{id_scope}/registrations/{id}/api-version={api_version}&ClientVersion=test%2F1")
 }
@@ -323,13 +355,10 @@ pub(crate) fn base64(text: &str) -> Vec<u8> {
     Base64::decode_vec(text).unwrap()
 }
 
-fn read_all(mut bytes: &[u8], mut acknowledge: impl FnMut(PacketIdentifier)) -> Vec<Got> {
+/// Reads the packets that are whole, and leaves the rest.
+fn read_all(bytes: &mut Vec<u8>, mut acknowledge: impl FnMut(PacketIdentifier)) -> Vec<Got> {
     let mut got = Vec::new();
-    while !bytes.is_empty() {
-        let Decoded::Complete { packet, used } = decode(bytes).unwrap() else {
-            panic!("the cloud sent part of a packet")
-        };
-        bytes = &bytes[used..];
+    while let Decoded::Complete { packet, used } = decode(bytes).unwrap() {
         got.push(match packet {
             Packet::ConnAck(ConnAck::Accepted { session_present }) => {
                 Got::Accepted { session_present }
@@ -351,6 +380,7 @@ fn read_all(mut bytes: &[u8], mut acknowledge: impl FnMut(PacketIdentifier)) -> 
             }
             other => panic!("no server sends {other:?}"),
         });
+        bytes.drain(..used);
     }
     got
 }

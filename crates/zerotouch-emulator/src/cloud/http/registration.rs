@@ -12,6 +12,7 @@ use zerotouch_wire::PropertyBag;
 use super::super::dps::{Answer, Request};
 use super::super::effects::Effects;
 use super::super::enrollment::Evidence;
+use super::super::fault::Operation;
 use super::super::services::Services;
 use super::{Call, HttpResponse};
 
@@ -42,7 +43,15 @@ pub(super) fn answer(
         password: call.request.authorization.as_deref().map(str::as_bytes),
     };
     let registrant = services.dps.identify(evidence, api_version, call.clock);
-    let answer = services.dps.answer(&registrant, request, &mut services.namespace, call.clock, fx);
+    let operation = match request {
+        Request::Register(_) => Some(Operation::Register),
+        Request::Status { .. } => Some(Operation::Status),
+        Request::Lookup => None,
+    };
+    let strikes = operation.map(|operation| fx.strike(operation, registration_id));
+    let strikes = strikes.unwrap_or_default();
+    let namespace = &mut services.namespace;
+    let answer = services.dps.answer(&registrant, request, namespace, &strikes, call.clock, fx);
     let path = format!("{id_scope}/registrations/{registration_id}");
     respond(answer, &path, call)
 }

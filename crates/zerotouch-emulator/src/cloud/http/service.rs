@@ -67,7 +67,7 @@ pub(super) fn respond(body: &serde_json::Value) -> HttpResponse {
 }
 
 /// A token for this host, of one of the policies. Which may do what is not told apart.
-fn is_authorized(services: &Services, call: Call<'_>) -> bool {
+pub(super) fn is_authorized(services: &Services, call: Call<'_>) -> bool {
     let claims = call.request.authorization.as_deref().map(SasClaims::parse);
     let Some(Ok(claims)) = claims else { return false };
     let is_known = claims.key_name().is_some_and(|name| SERVICE_POLICIES.contains(&name));
