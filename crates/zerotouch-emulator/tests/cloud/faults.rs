@@ -243,9 +243,10 @@ fn connections_drop_on_either_side_of_the_acknowledgement() {
             world.subscribe(connection, "$iothub/twin/res/#");
             world.received(connection);
             world.events();
-            let fault = match acknowledged {
-                true => Fault::DropAfterAcknowledgement,
-                false => Fault::DropBeforeAcknowledgement,
+            let fault = if acknowledged {
+                Fault::DropAfterAcknowledgement
+            } else {
+                Fault::DropBeforeAcknowledgement
             };
             let rule = FaultRule { count: Some(1), ..FaultRule::new(operation, fault) };
             world.cloud.add_fault(rule).unwrap();

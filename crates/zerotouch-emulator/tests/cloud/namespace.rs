@@ -15,8 +15,8 @@ use crate::support::{DPS_VERSION, Got, HUB_VERSION, World, private_key};
 
 const NAMESPACE: &str = "/$emulator/namespace";
 
-fn call(service: &mut Service, method: &str, below: &str, body: Value) -> (u16, Value) {
-    let response = service.call(method, &format!("{NAMESPACE}{below}"), &body);
+fn call(service: &mut Service, method: &str, below: &str, body: impl Into<Value>) -> (u16, Value) {
+    let response = service.call(method, &format!("{NAMESPACE}{below}"), &body.into());
     let body = serde_json::from_slice(&response.body).unwrap_or_default();
     (response.status, body)
 }
