@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hyper::Method;
 use zerotouch_credentials::KeyAlgorithm;
 use zerotouch_mqtt_codec::{TopicError, TopicFilter};
 use zerotouch_pkcs11::KeyReference;
@@ -113,9 +114,12 @@ pub(crate) struct Demo {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Emulator {
+    #[command(subcommand)]
+    pub command: Option<EmulatorCommand>,
     /// Run a plain MQTT 3.1.1 broker instead, without TLS, for tests of clients
-    #[arg(long, conflicts_with_all = ["data_dir", "seed"])]
+    #[arg(long, conflicts_with_all = ["data_dir", "seed", "config", "https_port"])]
     pub plain_broker: bool,
     /// Answer a subscription to this filter with 0x80; may be given more than once
     #[arg(long, value_name = "FILTER", requires = "plain_broker", value_parser = topic_filter)]
@@ -124,7 +128,16 @@ pub(crate) struct Emulator {
     /// --plain-broker]
     #[arg(long)]
     pub port: Option<u16>,
-    /// Keep certificates and devices here, for the next run [default: nothing is kept]
+    /// Listen on this port, too, for clients that cannot be told another than 443
+    #[arg(long, value_name = "PORT")]
+    pub https_port: Option<u16>,
+    /// Begin with the enrolments, policies, hubs, settings and faults in this TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Keep all it learns here, for the next run [default: nothing is kept]
+    ///
+    /// What is kept counts: enrolments and policies of --config, and --seed, only where the directory is
+    /// new.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Draw keys and ids from this number, so that two runs are alike
@@ -133,6 +146,93 @@ pub(crate) struct Emulator {
     /// How to write what happens
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Commands for an emulator that runs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EmulatorCommand {
+    /// Tell or set the time of day of a running emulator: certificates, tokens and operations grow old,
+    /// connections do not notice
+    Clock(Clock),
+    /// Have things go wrong in a running emulator
+    Fault(Fault),
+    /// Make any request to a running emulator, with a token for its service API
+    Call(Call),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Clock {
+    /// How far to put it forward, as in +30d or +12h30m, or what to set it to, as in 2027-01-31T12:00:00Z
+    /// [default: it is told]
+    pub change: Option<String>,
+    /// The port of the emulator
+    #[arg(long, default_value_t = 8883)]
+    pub port: u16,
+    /// How to write the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fault {
+    #[command(subcommand)]
+    pub command: FaultCommand,
+    /// The port of the emulator
+    #[arg(long, default_value_t = 8883, global = true)]
+    pub port: u16,
+    /// How to write the result
+    #[arg(short, long, value_enum, default_value_t, global = true)]
+    pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FaultCommand {
+    /// Have an operation go wrong from now on
+    Add(AddFault),
+    /// List the faults in force
+    List,
+    /// Take a fault back
+    Remove {
+        /// Its number
+        id: u64,
+    },
+    /// Take all faults back
+    Clear,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddFault {
+    /// What a device does: dpsConnect, register, status, assign, hubConnect, telemetry, twinGet,
+    /// twinReport, renew, renewalResult
+    pub operation: String,
+    /// What goes wrong: a name, as in stuck, silence or duplicate, or JSON, as in
+    /// '{"error":{"status":429,"retryAfter":5}}', '{"chain":"missing"}' or '{"delay":"2s"}'
+    pub fault: String,
+    /// With which devices, by registration id or device id; * stands for any characters
+    #[arg(long, value_name = "PATTERN", default_value = "*")]
+    pub device: String,
+    /// With how many of those that match, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    pub probability: f64,
+    /// Let so many that match by first
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub after: u32,
+    /// Strike so often, then be gone [default: until it is taken back]
+    #[arg(long)]
+    pub count: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    /// GET, PUT, POST, PATCH or DELETE
+    pub method: Method,
+    /// Path and query, as in '/twins/pump-7' or '/$emulator/namespace/policies'
+    pub path: String,
+    /// The body, as JSON; - for standard input
+    pub body: Option<String>,
+    /// The port of the emulator
+    #[arg(long, default_value_t = 8883)]
+    pub port: u16,
 }
 
 fn topic_filter(text: &str) -> Result<Box<str>, TopicError> {

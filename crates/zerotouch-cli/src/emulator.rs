@@ -1,24 +1,37 @@
 //! `zerotouch emulator`: the cloud, or a plain broker, on this machine, until it is interrupted.
 
+mod fixture_file;
+mod remote;
+mod run_file;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use zerotouch_emulator::server::{MQTT_PORT, PLAIN_MQTT_PORT};
+use zeroize::Zeroizing;
+use zerotouch_emulator::server::{GroupSummary, MQTT_PORT, PLAIN_MQTT_PORT};
 use zerotouch_emulator::{Emulator, PlainBrokerServer};
 use zerotouch_mqtt_session::PlainBrokerConfig;
 
-use crate::arguments::{self, Output};
+pub(crate) use self::remote::RemoteError;
+use crate::arguments::{self, EmulatorCommand, Output};
 use crate::failure::CliError;
+use crate::output_file::{self, Kind};
 use crate::timeline::write_line;
 
 /// How often the queue of events is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(arguments: arguments::Emulator) -> Result<(), CliError> {
-    if arguments.plain_broker { plain_broker(arguments).await } else { cloud(arguments).await }
+    match arguments.command {
+        Some(EmulatorCommand::Clock(clock)) => Ok(remote::clock(clock).await?),
+        Some(EmulatorCommand::Fault(fault)) => Ok(remote::fault(fault).await?),
+        Some(EmulatorCommand::Call(call)) => Ok(remote::request(call).await?),
+        None if arguments.plain_broker => plain_broker(arguments).await,
+        None => cloud(arguments).await,
+    }
 }
 
 async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
@@ -28,6 +41,12 @@ async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
     }
     if let Some(directory) = &arguments.data_dir {
         builder = builder.data_dir(directory.clone());
+    }
+    if let Some(config) = &arguments.config {
+        builder = builder.fixture(fixture_file::read(config)?);
+    }
+    if let Some(port) = arguments.https_port {
+        builder = builder.https_port(port);
     }
     let emulator = builder.start()?;
     let temporary = match &arguments.data_dir {
@@ -42,7 +61,13 @@ async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
         .write_ca_certificate(&ca_file)
         .map_err(|source| CliError::Write { path: ca_file.clone(), source })?;
 
-    announce(&emulator, &ca_file, arguments.output);
+    let groups = groups(&emulator, ca_file.parent().unwrap_or(Path::new(".")))?;
+    let ready = ready(&emulator, &ca_file, &groups);
+    let _found_by_it = run_file::write(emulator.port(), &ready.to_string());
+    match arguments.output {
+        Output::Json => write_line(&ready.to_string()),
+        Output::Text => announce(&emulator, &ca_file, &groups),
+    }
     follow(|| emulator.next_event(Duration::ZERO), arguments.output).await;
     Ok(())
 }
@@ -84,34 +109,61 @@ async fn follow<E: Serialize>(next_event: impl Fn() -> Option<E>, output: Output
     }
 }
 
+/// An enrolment group, as the line when ready has it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Group {
+    id: String,
+    attestation: &'static str,
+    primary_key: Option<String>,
+    /// Of the authority that was made for it: what devices' certificates can be issued with.
+    ca_cert_file: Option<PathBuf>,
+    ca_key_file: Option<PathBuf>,
+    credential_policy: Option<String>,
+}
+
+/// The enrolment groups; writes the authorities that were made for them into the directory.
+fn groups(emulator: &Emulator, directory: &Path) -> Result<Vec<Group>, CliError> {
+    let write = |group: &str, (certificate, key): (String, Zeroizing<String>)| {
+        let file = |ending: &str| directory.join(format!("{group}.{ending}.pem"));
+        let (cert_file, key_file) = (file("cert"), file("key"));
+        output_file::write(&cert_file, certificate.as_bytes(), Kind::Public, true)?;
+        output_file::write(&key_file, key.as_bytes(), Kind::Secret, true)?;
+        Ok::<_, CliError>((cert_file, key_file))
+    };
+    let group = |group: GroupSummary| {
+        let is_symmetric = group.primary_key.is_some();
+        let files = group.test_authority.map(|made| write(&group.id, made)).transpose()?;
+        let (ca_cert_file, ca_key_file) = files.unzip();
+        Ok(Group {
+            id: group.id,
+            attestation: if is_symmetric { "symmetricKey" } else { "x509" },
+            primary_key: group.primary_key.map(|key| key.to_base64().to_string()),
+            ca_cert_file,
+            ca_key_file,
+            credential_policy: group.credential_policy,
+        })
+    };
+    emulator.enrollment_groups().into_iter().map(group).collect()
+}
+
+/// What to set in each client, for machines.
+fn ready(emulator: &Emulator, ca_file: &Path, groups: &[Group]) -> Value {
+    json!({
+        "ready": true,
+        "host": "localhost",
+        "port": emulator.port(),
+        "idScope": emulator.id_scope(),
+        "caFile": ca_file,
+        "serviceApi": format!("https://localhost:{}", emulator.port()),
+        "serviceConnectionString": emulator.service_connection_string(),
+        "hubs": emulator.hubs(),
+        "enrollmentGroups": groups,
+    })
+}
+
 /// What to set in each client.
-fn announce(emulator: &Emulator, ca_file: &PathBuf, output: Output) {
-    let groups = emulator.enrollment_groups();
-    if output == Output::Json {
-        let groups: Vec<_> = groups
-            .iter()
-            .map(|group| {
-                json!({
-                    "id": group.id,
-                    "attestation": if group.primary_key.is_some() { "symmetricKey" } else { "x509" },
-                    "primaryKey": group.primary_key.as_ref().map(|key| key.to_base64().to_string()),
-                    "credentialPolicy": group.credential_policy,
-                })
-            })
-            .collect();
-        let ready = json!({
-            "ready": true,
-            "host": "localhost",
-            "port": emulator.port(),
-            "idScope": emulator.id_scope(),
-            "caFile": ca_file,
-            "serviceApi": format!("https://localhost:{}", emulator.port()),
-            "serviceConnectionString": emulator.service_connection_string(),
-            "hubs": emulator.hubs(),
-            "enrollmentGroups": groups,
-        });
-        return write_line(&ready.to_string());
-    }
+fn announce(emulator: &Emulator, ca_file: &Path, groups: &[Group]) {
     write_line(&format!(
         "DPS, Device Registry and IoT Hub for tests, on {}. No production service.\n\n\
          \x20 provisioning host  localhost\n  id scope           {}\n  trusted roots      {}",
@@ -120,16 +172,23 @@ fn announce(emulator: &Emulator, ca_file: &PathBuf, output: Output) {
         ca_file.display(),
     ));
     for group in groups {
-        if let Some(key) = group.primary_key {
-            write_line(&format!(
-                "  group              {}\n  group key          {}",
-                group.id,
-                key.to_base64().as_str()
-            ));
+        write_line(&format!("  group              {}", group.id));
+        if let Some(key) = &group.primary_key {
+            write_line(&format!("  group key          {key}"));
+        }
+        if let (Some(cert), Some(key)) = (&group.ca_cert_file, &group.ca_key_file) {
+            let (cert, key) = (cert.display(), key.display());
+            write_line(&format!("  group CA           {cert}\n  group CA key       {key}"));
         }
     }
     write_line(&format!("  service            {}", emulator.service_connection_string()));
-    write_line("\nCtrl-C ends it.\n");
+    let port = match emulator.port() {
+        MQTT_PORT => String::new(),
+        other => format!(" --port {other}"),
+    };
+    write_line(&format!(
+        "\nTo put its clock forward: zerotouch emulator clock +30d{port}\nCtrl-C ends it.\n"
+    ));
 }
 
 fn line(event: &impl Serialize, output: Output) -> String {

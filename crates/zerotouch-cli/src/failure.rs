@@ -15,6 +15,8 @@ use zerotouch_pkcs11::KeyReferenceError;
 use zerotouch_store::StoreError;
 use zerotouch_tokio::{RenewError, SendError, StartError};
 
+use crate::emulator::RemoteError;
+
 /// Exit codes; 1 is left to panics, and 2 is also what a faulty command line ends with.
 mod exit {
     pub(crate) const USAGE: u8 = 2;
@@ -71,6 +73,10 @@ pub(crate) enum CliError {
     Unfit { errors: usize },
     #[error(transparent)]
     Emulator(#[from] EmulatorError),
+    #[error("cannot begin with {path}: {reason}")]
+    Fixture { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     #[error("the emulator has no enrolment group {0}")]
     NoGroup(&'static str),
     #[error(transparent)]
@@ -114,15 +120,26 @@ impl CliError {
             | Self::Pki(_)
             | Self::NameTooLong { .. }
             | Self::VerificationCode
+            | Self::Fixture { .. }
+            | Self::Remote(
+                RemoteError::Request(_)
+                | RemoteError::StandardInput(_)
+                | RemoteError::Refused { status: 400, .. },
+            )
             | Self::Start(_) => exit::USAGE,
             Self::Attempt { failure, .. } | Self::Renewal(RenewError::RolledBack(failure)) => {
                 failure_code(failure)
             }
             Self::Renewal(_) | Self::Unfit { .. } => exit::CERTIFICATE,
-            Self::Telemetry(_) | Self::Unconfirmed { .. } => exit::NETWORK,
+            Self::Telemetry(_)
+            | Self::Unconfirmed { .. }
+            | Self::Remote(RemoteError::NoEmulator { .. } | RemoteError::Answer(_)) => {
+                exit::NETWORK
+            }
             Self::Interrupted => exit::INTERRUPTED,
             Self::Runtime(_)
             | Self::Emulator(_)
+            | Self::Remote(RemoteError::Refused { .. })
             | Self::NoGroup(_)
             | Self::Key(_)
             | Self::Randomness(_)
@@ -179,6 +196,9 @@ impl CliError {
             Self::CaFile { .. } => "give a PEM file with the service's root certificates",
             Self::Emulator(EmulatorError::AddressInUse { .. }) => {
                 "choose another with --port; 0 takes a free one"
+            }
+            Self::Remote(RemoteError::NoEmulator { .. }) => {
+                "start one with zerotouch emulator, or name its port with --port"
             }
             Self::Store(_) | Self::Start(StartError::Store(_)) => {
                 "nothing was sent; mend the directory or choose another with --state-dir"

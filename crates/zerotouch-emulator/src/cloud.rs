@@ -37,6 +37,7 @@ mod registry;
 mod renewal;
 mod services;
 mod table;
+mod test_authority;
 mod text_form;
 mod throttle;
 mod twin;
@@ -44,7 +45,7 @@ mod twin;
 use std::collections::{BTreeMap, VecDeque};
 
 use chacha20::ChaCha20Rng;
-use zerotouch_credentials::{Certificate, KeyError, SymmetricKey};
+use zerotouch_credentials::{Certificate, KeyError, PrivateKey, SymmetricKey};
 use zerotouch_mqtt_session::{CloseReason, ServerConfig, ServerConnection, ServerEvent};
 use zerotouch_time::{Instant, Now, UnixTime};
 
@@ -322,6 +323,13 @@ impl Cloud {
             GroupAttestation::SymmetricKeys(keys) => keys.primary.as_ref(),
             GroupAttestation::X509 { .. } => None,
         }
+    }
+
+    /// The authority that was made for an X.509 group that named none, and its key: with them its devices
+    /// can be given certificates.
+    pub fn test_authority(&self, group: &str) -> Option<(&Certificate, &PrivateKey)> {
+        let authority = self.services.test_authorities.get(group)?;
+        Some((authority.certificate(), authority.key()))
     }
 
     /// All registered devices.

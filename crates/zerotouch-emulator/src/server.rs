@@ -22,12 +22,13 @@ mod tls;
 mod web_socket;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
+use zeroize::Zeroizing;
 use zerotouch_credentials::SymmetricKey;
 use zerotouch_time::{Now, UnixTime};
 
@@ -77,6 +78,7 @@ pub struct EmulatorBuilder {
     address: String,
     seed: Option<u64>,
     data_dir: Option<PathBuf>,
+    https_port: Option<u16>,
     max_connections: usize,
 }
 
@@ -144,6 +146,13 @@ impl EmulatorBuilder {
         self.address(format!("127.0.0.1:{port}"))
     }
 
+    /// Listens on this port, too, for clients that cannot be told another than 443.
+    #[must_use]
+    pub fn https_port(mut self, port: u16) -> Self {
+        self.https_port = Some(port);
+        self
+    }
+
     /// Draws keys, certificates and ids from this seed, so that two runs are alike. Without one they
     /// come from the system's random numbers.
     #[must_use]
@@ -170,7 +179,7 @@ impl EmulatorBuilder {
 
     /// Starts it; when this returns it accepts connections.
     pub fn start(self) -> Result<Emulator, StartError> {
-        let listener = listen(&self.address)?;
+        let listeners = self.listen()?;
         let now = UnixTime::from_secs(unix_seconds());
         let storage = self.data_dir.map(|path| Storage::open(&path, self.seed, now)).transpose()?;
         let (mut rng, created) = match &storage {
@@ -186,8 +195,28 @@ impl EmulatorBuilder {
         let engine = StoredCloud::new(cloud, storage);
         let ServerTls { acceptor, ca_pem } = tls;
         let entrance = |shared: &_| entrance(acceptor, shared);
-        let host = Host::start(engine, listener, entrance, self.max_connections)?;
+        let host = Host::start(engine, listeners, entrance, self.max_connections)?;
         Ok(Emulator { host, ca_pem })
+    }
+}
+
+impl EmulatorBuilder {
+    /// The address first; then the same port of every other loopback address that is a hub's name, so that
+    /// devices find their hub there; then the second port of all these.
+    fn listen(&self) -> Result<Vec<TcpListener>, StartError> {
+        let first = listen(&self.address)?;
+        let address = first.local_addr().map_err(StartError::Thread)?;
+        let hubs = self.fixture.hubs.iter().filter_map(|name| name.parse::<IpAddr>().ok());
+        let others = hubs.filter(|hub| hub.is_loopback() && *hub != address.ip());
+        let mut addresses: Vec<SocketAddr> =
+            others.map(|hub| SocketAddr::new(hub, address.port())).collect();
+        if let Some(port) = self.https_port {
+            let all = [address].into_iter().chain(addresses.iter().copied());
+            let second: Vec<_> = all.map(|one| SocketAddr::new(one.ip(), port)).collect();
+            addresses.extend(second);
+        }
+        let others = addresses.iter().map(|other| listen(&other.to_string()));
+        [Ok(first)].into_iter().chain(others).collect()
     }
 }
 
@@ -213,6 +242,8 @@ pub struct GroupSummary {
     pub id: String,
     /// Its primary key; none if its devices have certificates.
     pub primary_key: Option<SymmetricKey>,
+    /// Where an authority was made for it: certificate and key, both PEM.
+    pub test_authority: Option<(String, Zeroizing<String>)>,
     /// The policy that certifies its devices' keys.
     pub credential_policy: Option<String>,
 }
@@ -225,6 +256,7 @@ impl Emulator {
             address: "127.0.0.1:0".into(),
             seed: None,
             data_dir: None,
+            https_port: None,
             max_connections: 16 * 1024,
         }
     }
@@ -256,15 +288,20 @@ impl Emulator {
 
     /// The enrolment groups.
     pub fn enrollment_groups(&self) -> Vec<GroupSummary> {
-        let summary = |group: &EnrollmentGroup| GroupSummary {
+        let summary = |cloud: &Cloud, group: &EnrollmentGroup| GroupSummary {
             id: group.id.clone(),
             primary_key: match &group.attestation {
                 GroupAttestation::SymmetricKeys(keys) => keys.primary.as_ref().and_then(copy),
                 GroupAttestation::X509 { .. } => None,
             },
+            test_authority: cloud.test_authority(&group.id).and_then(|(certificate, key)| {
+                Some((crate::pem::certificate(certificate), key.to_pkcs8_pem().ok()?))
+            }),
             credential_policy: group.credential_policy.clone(),
         };
-        self.with_cloud(|cloud, _| cloud.enrollment_groups().map(summary).collect())
+        self.with_cloud(|cloud, _| {
+            cloud.enrollment_groups().map(|group| summary(cloud, group)).collect()
+        })
     }
 
     /// What the vendor's service SDKs are given, with the key of the service API: a secret.

@@ -110,10 +110,10 @@ pub(super) fn issuing_name(policy: &str) -> String {
 }
 
 impl Authority {
-    /// The root of a namespace.
-    pub(super) fn root(now: UnixTime, rng: &mut ChaCha20Rng) -> Result<Self, PkiError> {
+    /// The root of a namespace, or of whatever else.
+    pub(super) fn root(what: &str, now: UnixTime, rng: &mut ChaCha20Rng) -> Result<Self, PkiError> {
         let key = new_key(rng)?;
-        let name = format!("zerotouch device root {MARK}");
+        let name = format!("zerotouch {what} root {MARK}");
         let validity = Validity { from: now, lifetime: ROOT_VALIDITY };
         let authority = CertificationAuthority::root(&name, validity, key.clone(), rng)?;
         Ok(Self { authority, key })
@@ -137,6 +137,10 @@ impl Authority {
     pub(super) fn open(certificate: Certificate, key: Arc<PrivateKey>) -> Result<Self, PkiError> {
         let authority = CertificationAuthority::open(certificate, key.clone())?;
         Ok(Self { authority, key })
+    }
+
+    pub(super) fn key(&self) -> &PrivateKey {
+        &self.key
     }
 
     pub(super) fn certificate(&self) -> &Certificate {

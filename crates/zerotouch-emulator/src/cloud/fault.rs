@@ -101,13 +101,13 @@ pub enum Fault {
         /// The status, from 400 to 599.
         status: u16,
         /// The code in the body; by default the status and three zeroes.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         error_code: Option<u32>,
         /// In seconds: what `retry-after` says; by default nothing.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after: Option<u64>,
         /// What the body says.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
     /// The registration is under way for as long as the rule is there.
@@ -117,10 +117,10 @@ pub enum Fault {
         /// `failed`, `disabled` or whatever else.
         status: String,
         /// The code in the state, if any.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         error_code: Option<u32>,
         /// In words.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
     /// The chain of certificates is not as it should be.

@@ -11,8 +11,9 @@ use super::fault::{FaultError, FaultRule};
 use super::text_form;
 
 /// The emulated cloud's contents and manners. [`Fixture::default`] is what a laptop needs: the
-/// symmetric-key group [`Fixture::DEFAULT_GROUP`] with the policy [`Fixture::DEFAULT_POLICY`], and a
-/// disabled individual enrolment, [`Fixture::DISABLED_DEVICE`].
+/// symmetric-key group [`Fixture::DEFAULT_GROUP`] and the X.509 group [`Fixture::DEFAULT_X509_GROUP`], both
+/// with the policy [`Fixture::DEFAULT_POLICY`], and a disabled individual enrolment,
+/// [`Fixture::DISABLED_DEVICE`].
 ///
 /// In a file, members bear the names they have here, in camelCase. What is left out is as in the default fixture; times
 /// are written as in `30days` or `200ms`, keys in base64, certificates in PEM.
@@ -85,22 +86,23 @@ pub struct SymmetricKeys {
 
 /// How the devices of a group prove who they are.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum GroupAttestation {
     /// Each by a key derived from the group's.
     SymmetricKeys(SymmetricKeys),
     /// Each by a certificate under one of these authorities, its common name the registration id.
     X509 {
-        /// Root or intermediate authorities (ECDSA P-256 or P-384).
-        #[serde(with = "text_form::several")]
+        /// Root or intermediate authorities (ECDSA P-256 or P-384). Where none is given one is made, and its
+        /// key can be had ([`Cloud::test_authority`](super::Cloud::test_authority)).
+        #[serde(default, with = "text_form::several")]
         authorities: Vec<Certificate>,
     },
 }
 
 /// How the device of an individual enrolment proves who it is.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Attestation {
     /// By one of the enrolment's keys.
@@ -221,6 +223,8 @@ impl Fixture {
     pub const DEFAULT_ID_SCOPE: &'static str = "0neEMULATOR";
     /// The default group.
     pub const DEFAULT_GROUP: &'static str = "default-group";
+    /// The default group whose devices come with certificates.
+    pub const DEFAULT_X509_GROUP: &'static str = "x509-group";
     /// The default credential policy.
     pub const DEFAULT_POLICY: &'static str = "default";
     /// The registration id of the default fixture's disabled enrolment.
@@ -346,7 +350,10 @@ impl Default for Fixture {
             id_scope: Self::DEFAULT_ID_SCOPE.into(),
             hubs: vec!["localhost".into()],
             credential_policies: vec![CredentialPolicy::new(Self::DEFAULT_POLICY)],
-            enrollment_groups: vec![EnrollmentGroup::symmetric(Self::DEFAULT_GROUP)],
+            enrollment_groups: vec![
+                EnrollmentGroup::symmetric(Self::DEFAULT_GROUP),
+                EnrollmentGroup::x509(Self::DEFAULT_X509_GROUP, Vec::new()),
+            ],
             individual_enrollments: vec![IndividualEnrollment {
                 enabled: false,
                 ..IndividualEnrollment::symmetric(Self::DISABLED_DEVICE)

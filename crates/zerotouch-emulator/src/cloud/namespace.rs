@@ -78,7 +78,7 @@ impl Namespace {
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, PkiError> {
-        let root = Authority::root(now, rng)?;
+        let root = Authority::root("device", now, rng)?;
         let mut namespace = Self {
             registry: Registry::default(),
             root: Single::new(root),

@@ -27,6 +27,7 @@ use super::namespace::Namespace;
 use super::refusal::ConnectFault;
 use super::registry::{Device, DeviceKey, HubCredential};
 use super::table::Kept;
+use super::test_authority::{self, TestAuthorities};
 use super::twin::TwinError;
 
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(super) struct Services {
     pub(super) hubs: Hubs,
     pub(super) uploads: Uploads,
     pub(super) time_of_day: TimeOfDay,
+    pub(super) test_authorities: TestAuthorities,
     /// Opens the service API.
     pub(super) service_key: SymmetricKey,
 }
@@ -59,13 +61,15 @@ pub struct DeviceRecord<'a> {
 
 impl Services {
     pub(super) fn new(
-        fixture: Fixture,
+        mut fixture: Fixture,
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, CloudError> {
         fixture.check()?;
         // The first that is drawn: the same for every fixture.
         let service_key = SymmetricKey::generate(rng)?;
+        let test_authorities = test_authority::complete(&mut fixture.enrollment_groups, now, rng)
+            .map_err(AuthorityError::from)?;
         let enrollments =
             Enrollments::new(fixture.enrollment_groups, fixture.individual_enrollments, rng)?;
         let namespace =
@@ -76,6 +80,7 @@ impl Services {
             hubs: Hubs::new(fixture.hubs, fixture.hub),
             uploads: Uploads::default(),
             time_of_day: TimeOfDay::new(now),
+            test_authorities,
             service_key,
         })
     }
@@ -277,7 +282,8 @@ impl Services {
     pub(super) fn tables(&mut self) -> impl Iterator<Item = (&'static str, &mut dyn Kept)> {
         let dps = self.dps.tables().into_iter();
         let others = self.namespace.tables().into_iter().chain(self.hubs.tables());
-        dps.chain(others).chain([self.time_of_day.table()])
+        let made: &mut dyn Kept = &mut self.test_authorities;
+        dps.chain(others).chain([("testAuthorities", made), self.time_of_day.table()])
     }
 
     pub(super) fn devices(&self) -> impl Iterator<Item = DeviceRecord<'_>> {

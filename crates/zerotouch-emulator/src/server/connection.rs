@@ -2,8 +2,10 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -49,14 +51,19 @@ where
 
 /// Serves until stopped.
 pub(super) async fn serve<E: Engine>(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     secure: impl Secure<E::Peer>,
     max_connections: usize,
     shared: Arc<Shared<E>>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+    let last_id = AtomicU64::new(0);
+    let accepting = listeners
+        .iter()
+        .map(|listener| accept(listener, secure.clone(), &places, &last_id, &shared));
     tokio::select! {
-        () = accept(&listener, secure, max_connections, &shared) => {}
+        _ = join_all(accepting) => {}
         () = keep_time(&shared) => {}
         // An error means that the handle is gone: stopped, too.
         _ = stopped.wait_for(|stopped| *stopped) => {}
@@ -66,11 +73,10 @@ pub(super) async fn serve<E: Engine>(
 async fn accept<E: Engine>(
     listener: &TcpListener,
     secure: impl Secure<E::Peer>,
-    max_connections: usize,
+    places: &Arc<Semaphore>,
+    last_id: &AtomicU64,
     shared: &Arc<Shared<E>>,
 ) {
-    let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-    let mut next_id = 0;
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -81,12 +87,12 @@ async fn accept<E: Engine>(
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        next_id += 1;
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
+        let id = ConnectionId(last_id.fetch_add(1, Ordering::Relaxed) + 1);
         let (secure, shared) = (secure.clone(), Arc::clone(shared));
         tokio::spawn(async move {
             // Whatever ends a connection ends it alone; the engine tells what it meant.
-            let _ = connection(stream, &secure, &shared, ConnectionId(next_id)).await;
+            let _ = connection(stream, &secure, &shared, id).await;
             drop(place);
         });
     }

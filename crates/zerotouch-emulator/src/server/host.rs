@@ -17,6 +17,7 @@ use super::shared::Shared;
 #[derive(Debug)]
 pub(super) struct Host<E> {
     pub(super) shared: Arc<Shared<E>>,
+    /// Of the first listener.
     pub(super) address: SocketAddr,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -40,10 +41,10 @@ pub(super) fn listen(address: &str) -> Result<TcpListener, StartError> {
 }
 
 impl<E: Engine> Host<E> {
-    /// Serves an engine; when this returns it accepts connections.
+    /// Serves an engine; when this returns it accepts connections on all listeners.
     pub(super) fn start<S: Secure<E::Peer>>(
         engine: E,
-        listener: TcpListener,
+        listeners: Vec<TcpListener>,
         secure: impl FnOnce(&Arc<Shared<E>>) -> S,
         max_connections: usize,
     ) -> Result<Self, StartError> {
@@ -55,14 +56,16 @@ impl<E: Engine> Host<E> {
             .enable_all()
             .build()
             .map_err(StartError::Thread)?;
-        let address = listener.local_addr().map_err(StartError::Thread)?;
-        let listener = {
+        let first = listeners.first().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into());
+        let address = first.and_then(TcpListener::local_addr).map_err(StartError::Thread)?;
+        let listeners: Vec<_> = {
             let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(StartError::Thread)?
+            let listeners = listeners.into_iter().map(tokio::net::TcpListener::from_std);
+            listeners.collect::<io::Result<_>>().map_err(StartError::Thread)?
         };
         let secure = secure(&shared);
         let serving =
-            connection::serve(listener, secure, max_connections, Arc::clone(&shared), stopped);
+            connection::serve(listeners, secure, max_connections, Arc::clone(&shared), stopped);
         let thread = std::thread::Builder::new()
             .name("zerotouch-emulator".into())
             .spawn(move || {

@@ -87,7 +87,7 @@ impl PlainBrokerServerBuilder {
             events: EventLog::default(),
         };
         let plaintext = |_: &_| |stream| ready(Ok(Some((stream, ()))));
-        Host::start(engine, listener, plaintext, max_connections).map(PlainBrokerServer)
+        Host::start(engine, vec![listener], plaintext, max_connections).map(PlainBrokerServer)
     }
 }
 
