@@ -2,6 +2,7 @@
 
 #![allow(clippy::doc_markdown, reason = "these comments are read in a terminal, as help")]
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -128,6 +129,15 @@ pub(crate) struct Emulator {
     /// --plain-broker]
     #[arg(long)]
     pub port: Option<u16>,
+    /// The address to listen on: beyond loopback, whoever reaches it can register devices and has what
+    /// they send
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1",
+        conflicts_with = "plain_broker"
+    )]
+    pub listen: IpAddr,
     /// Listen on this port, too, for clients that cannot be told another than 443
     #[arg(long, value_name = "PORT")]
     pub https_port: Option<u16>,

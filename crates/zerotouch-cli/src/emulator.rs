@@ -4,6 +4,7 @@ mod fixture_file;
 mod remote;
 mod run_file;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,7 +36,15 @@ pub(crate) async fn run(arguments: arguments::Emulator) -> Result<(), CliError> 
 }
 
 async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
-    let mut builder = Emulator::builder().port(arguments.port.unwrap_or(MQTT_PORT));
+    let port = arguments.port.unwrap_or(MQTT_PORT);
+    let address = SocketAddr::new(arguments.listen, port);
+    if !address.ip().is_loopback() {
+        eprintln!(
+            "warning: this is no production service, and it is to listen on {address}: whoever reaches that \
+             can register devices and gets certificates"
+        );
+    }
+    let mut builder = Emulator::builder().address(address.to_string());
     if let Some(seed) = arguments.seed {
         builder = builder.seed(seed);
     }

@@ -101,9 +101,6 @@ impl CliError {
     /// What the process ends with.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Emulator(EmulatorError::AddressInUse { .. } | EmulatorError::Listen { .. }) => {
-                exit::NETWORK
-            }
             Self::Emulator(EmulatorError::Storage(_))
             | Self::TemporaryDirectory(_)
             | Self::Write { .. }
