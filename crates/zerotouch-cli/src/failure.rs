@@ -130,7 +130,8 @@ impl CliError {
             Self::Renewal(_) | Self::Unfit { .. } => exit::CERTIFICATE,
             Self::Telemetry(_)
             | Self::Unconfirmed { .. }
-            | Self::Remote(RemoteError::NoEmulator { .. } | RemoteError::Answer(_)) => {
+            | Self::Remote(RemoteError::NoEmulator { .. } | RemoteError::Answer(_))
+            | Self::Emulator(EmulatorError::AddressInUse { .. } | EmulatorError::Listen { .. }) => {
                 exit::NETWORK
             }
             Self::Interrupted => exit::INTERRUPTED,
