@@ -236,3 +236,17 @@ fn a_fixture_is_read_and_its_group_can_be_issued_for() {
         anchor,
     ]);
 }
+
+// The book's fixture is one.
+#[test]
+fn the_fixture_of_the_book_is_read() {
+    let book = include_str!("../../../docs/src/emulator.md");
+    let (_, fixture) = book.split_once("```toml\n").unwrap();
+    let (fixture, _) = fixture.split_once("```").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), fixture).unwrap();
+    let cloud = Cloud::start(&["--config", file.path().to_str().unwrap()]);
+    assert_eq!(cloud.ready["idScope"], "0neFACTORY");
+    let faults = cloud.json(&["fault", "list", "-o", "json"]);
+    assert_eq!(faults["value"][0]["operation"], "register");
+}
