@@ -8,6 +8,8 @@ use crate::process::{Process, Result, cargo, process, root, skipped};
 
 /// The vendor's released client for Python, and the one that is to follow it.
 const AZURE_IOT_DEVICE: [&str; 2] = ["azure-iot-device==2.14.0", "azure-iot-device==2.15.0rc1"];
+/// The vendor's clients for Node.js; their versions are in its `package.json`.
+const AZURE_IOT_NODE: &str = "azure_iot_node";
 /// The vendor's service client for Python with a device to serve; it does not say that it needs `six`.
 const AZURE_IOT_HUB: [&str; 3] =
     ["azure-iot-hub==2.7.0", "azure-iot-device==2.14.0", "six==1.17.0"];
@@ -25,7 +27,9 @@ pub(crate) fn run() -> Result {
         .run()?;
     for version in AZURE_IOT_DEVICE {
         client(version, python(&[version]), "azure_iot_device.py", CLOUD)?;
+        client(version, python(&[version]), "azure_iot_device_x509.py", CLOUD)?;
     }
+    client(AZURE_IOT_NODE, node(AZURE_IOT_NODE), "azure_iot_node/main.js", CLOUD)?;
     client(AZURE_IOT_HUB[0], python(&AZURE_IOT_HUB), "azure_iot_hub.py", CLOUD)?;
     client(PAHO_MQTT, python(&[PAHO_MQTT]), "paho_mqtt.py", PLAIN_BROKER)?;
     client(MQTT_JS, node(MQTT_JS), "mqtt_js/main.js", PLAIN_BROKER)

@@ -13,71 +13,13 @@
 // reason if not.
 
 const assert = require('node:assert/strict')
-const { spawn } = require('node:child_process')
-const { createInterface } = require('node:readline')
 
 const mqtt = require('mqtt')
 const { version } = require('mqtt/package.json')
 
-// Long enough for a busy machine, short enough to see a client hang.
-const PATIENCE = 30_000
+const { Emulator, Inbox } = require('../emulator')
+
 const COUNT = 300
-
-// What comes from elsewhere, and is waited for one after the other.
-class Inbox {
-  #items = []
-  #waiting = []
-
-  put(item) {
-    const waiting = this.#waiting.shift()
-    if (waiting) waiting(item)
-    else this.#items.push(item)
-  }
-
-  get(what) {
-    if (this.#items.length > 0) return Promise.resolve(this.#items.shift())
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`${what} does not come`)), PATIENCE)
-      this.#waiting.push((item) => {
-        clearTimeout(timer)
-        resolve(item)
-      })
-    })
-  }
-
-  drain() {
-    return this.#items.splice(0)
-  }
-}
-
-class Emulator {
-  #events = new Inbox()
-
-  static async start([command, ...args]) {
-    const emulator = new Emulator()
-    emulator.process = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-    const lines = createInterface({ input: emulator.process.stdout })
-    lines.on('line', (line) => emulator.#events.put(JSON.parse(line)))
-    lines.on('close', () => emulator.#events.put({ event: 'the emulator ended' }))
-    emulator.ready = await emulator.#events.get('the ready line')
-    assert.equal(emulator.ready.ready, true)
-    return emulator
-  }
-
-  // Waits for an event of that name with those members; others are passed over.
-  async expect(event, members = {}) {
-    for (;;) {
-      const line = await this.#events.get(`${event} ${JSON.stringify(members)}`)
-      assert.notEqual(line.event, 'the emulator ended')
-      const fits = Object.entries(members).every(([name, value]) => line[name] === value)
-      if (line.event === event && fits) return line
-    }
-  }
-
-  end() {
-    this.process.kill()
-  }
-}
 
 class Peer {
   #messages = new Inbox()
