@@ -294,7 +294,7 @@ impl Cloud {
 
     /// The key of the policies that open the service API, whichever of [`SERVICE_POLICIES`] is named.
     pub fn service_key(&self) -> &SymmetricKey {
-        &self.services.service_key
+        self.services.service_key()
     }
 
     /// The id scope of the provisioning service.

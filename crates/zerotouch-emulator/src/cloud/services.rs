@@ -1,6 +1,7 @@
 //! The services behind the connections: whom a client means, and what it is told.
 
 use chacha20::ChaCha20Rng;
+use serde::{Deserialize, Serialize};
 use zerotouch_credentials::SymmetricKey;
 use zerotouch_dps::{RegistrationId, SUBSCRIPTION};
 use zerotouch_mqtt_codec::{
@@ -26,8 +27,9 @@ use super::login::UserName;
 use super::namespace::Namespace;
 use super::refusal::ConnectFault;
 use super::registry::{Device, DeviceKey, HubCredential};
-use super::table::Kept;
+use super::table::{Kept, Single};
 use super::test_authority::{self, TestAuthorities};
+use super::text_form;
 use super::twin::TwinError;
 
 #[derive(Debug)]
@@ -38,9 +40,12 @@ pub(super) struct Services {
     pub(super) uploads: Uploads,
     pub(super) time_of_day: TimeOfDay,
     pub(super) test_authorities: TestAuthorities,
-    /// Opens the service API.
-    pub(super) service_key: SymmetricKey,
+    service_key: Single<ServiceKey>,
 }
+
+/// Opens the service API.
+#[derive(Debug, Serialize, Deserialize)]
+struct ServiceKey(#[serde(with = "text_form::one")] SymmetricKey);
 
 /// A registered device, as an operator sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +86,7 @@ impl Services {
             uploads: Uploads::default(),
             time_of_day: TimeOfDay::new(now),
             test_authorities,
-            service_key,
+            service_key: Single::new(ServiceKey(service_key)),
         })
     }
 
@@ -254,6 +259,11 @@ impl Services {
         &self.hubs.names
     }
 
+    /// Opens the service API.
+    pub(super) fn service_key(&self) -> &SymmetricKey {
+        &self.service_key.get().0
+    }
+
     pub(super) fn id_scope(&self) -> &str {
         self.dps.id_scope()
     }
@@ -283,7 +293,12 @@ impl Services {
         let dps = self.dps.tables().into_iter();
         let others = self.namespace.tables().into_iter().chain(self.hubs.tables());
         let made: &mut dyn Kept = &mut self.test_authorities;
-        dps.chain(others).chain([("testAuthorities", made), self.time_of_day.table()])
+        let service_key: &mut dyn Kept = &mut self.service_key;
+        dps.chain(others).chain([
+            ("testAuthorities", made),
+            ("serviceKey", service_key),
+            self.time_of_day.table(),
+        ])
     }
 
     pub(super) fn devices(&self) -> impl Iterator<Item = DeviceRecord<'_>> {

@@ -10,6 +10,7 @@ mod https;
 mod hub;
 mod namespace;
 mod provisioning;
+mod records;
 mod renewal;
 mod renewing;
 mod service;

@@ -13,7 +13,7 @@ use zerotouch_credentials::{
 };
 use zerotouch_emulator::cloud::{
     Action, Cloud, CloudEvent, ConnectionId, Fault, FaultRule, Fixture, HttpRequest, HttpResponse,
-    Operation, RequestId,
+    Operation, Record, RequestId,
 };
 use zerotouch_mqtt_codec::{
     ConnAck, Connect, Decoded, Delivery, Login, Packet, PacketIdentifier, Publish, QoS, Subscribe,
@@ -49,6 +49,8 @@ pub(crate) struct World {
     closed: BTreeSet<ConnectionId>,
     connections: u64,
     requests: u64,
+    /// What is kept for the next cloud.
+    records: BTreeMap<(&'static str, String), String>,
 }
 
 impl World {
@@ -64,6 +66,27 @@ impl World {
             closed: BTreeSet::new(),
             connections: 0,
             requests: 0,
+            records: BTreeMap::new(),
+        }
+    }
+
+    /// Puts another cloud, of other random numbers, into the place of this one: it has what this one has
+    /// had kept, and no connections.
+    pub(crate) fn restart(&mut self) {
+        self.keep();
+        let rng = |seed| ChaCha20Rng::seed_from_u64(seed);
+        self.cloud = Cloud::new(Fixture::default(), rng(2), self.wall()).unwrap();
+        let records = self.records.iter().map(|((table, key), value)| (*table, &**key, &**value));
+        self.cloud.restore(records, rng(3), self.now).unwrap();
+        assert_eq!(self.cloud.poll_record(), None, "what is kept already is not kept again");
+    }
+
+    fn keep(&mut self) {
+        while let Some(Record { table, key, value }) = self.cloud.poll_record() {
+            match value {
+                Some(value) => self.records.insert((table, key), value),
+                None => self.records.remove(&(table, key)),
+            };
         }
     }
 

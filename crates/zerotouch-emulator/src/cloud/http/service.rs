@@ -73,7 +73,7 @@ pub(super) fn is_authorized(services: &Services, call: Call<'_>) -> bool {
     let is_known = claims.key_name().is_some_and(|name| SERVICE_POLICIES.contains(&name));
     // With the port, as connection strings have it that name one.
     let is_for = claims.is_for(call.host) || claims.is_for(&call.request.host);
-    is_known && is_for && claims.verify(&services.service_key, call.clock.wall, SAS_SKEW).is_ok()
+    is_known && is_for && claims.verify(services.service_key(), call.clock.wall, SAS_SKEW).is_ok()
 }
 
 /// How many a client wants at most.

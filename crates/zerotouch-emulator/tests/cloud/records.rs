@@ -1,0 +1,108 @@
+//! What is kept for the next cloud: whatever somebody has been told is true there, too.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use zerotouch_credentials::CertificateRequest;
+use zerotouch_emulator::cloud::{CloudEvent, Fixture};
+
+use crate::https::json_of;
+use crate::service::Service;
+use crate::support::{DPS_VERSION, Got, HUB_VERSION, World, private_key};
+
+/// Starts a renewal that is accepted; its result is due in a moment.
+fn ask_to_renew(world: &mut World, connection: zerotouch_emulator::cloud::ConnectionId) {
+    let csr = CertificateRequest::new(&private_key(1), "d").unwrap().to_base64();
+    let body = json!({ "id": "d", "csr": csr }).to_string();
+    let topic = "$iothub/credentials/POST/issueCertificate/?$rid=rid-1";
+    world.publish(connection, topic, body.as_bytes());
+}
+
+// A device that was told to wait may go on with what it was told.
+#[test]
+fn registrations_and_renewals_go_on() {
+    let mut world = World::new(Fixture::default());
+    let csr = CertificateRequest::new(&private_key(1), "d").unwrap().to_base64();
+    let connection = world.connect_dps("d", DPS_VERSION);
+    world.register(connection, json!({ "csr": csr }).to_string().as_bytes());
+    let operation = world.message(connection).1["operationId"].as_str().unwrap().to_owned();
+    world.restart();
+    let connection = world.connect_dps("d", DPS_VERSION);
+    world.poll(connection, &operation);
+    let (_, assigned) = world.message(connection);
+    assert_eq!(assigned["status"], "assigned");
+    world.restart();
+    // And the same again, to the letter.
+    let connection = world.connect_dps("d", DPS_VERSION);
+    world.poll(connection, &operation);
+    assert_eq!(world.message(connection).1, assigned);
+
+    let identity = world.provision("d", &private_key(1));
+    let connection = world.connect_hub(&identity, false);
+    world.subscribe(connection, "$iothub/credentials/res/#");
+    ask_to_renew(&mut world, connection);
+    world.restart();
+    let connection = world.connect_hub(&identity, false);
+    world.subscribe(connection, "$iothub/credentials/res/#");
+    world.wait(Duration::from_secs(1));
+    let (topic, issued) = world.message(connection);
+    assert_eq!(topic, "$iothub/credentials/res/200/?$rid=rid-1");
+    assert_eq!(issued["certificates"].as_array().unwrap().len(), 3);
+    // It was acknowledged: no cloud after this one delivers it again.
+    world.restart();
+    let connection = world.connect_hub(&identity, false);
+    world.subscribe(connection, "$iothub/credentials/res/#");
+    world.wait(Duration::from_secs(1));
+    let got = world.received(connection);
+    assert!(got.iter().all(|got| !matches!(got, Got::Message { .. })), "{got:?}");
+}
+
+#[test]
+fn twins_policies_revocations_and_the_time_are_kept() {
+    let mut service = Service::new();
+    let revoked = service.world.provision("r", &private_key(2));
+    let identity = service.world.provision("d", &private_key(1));
+    let call = |service: &mut Service, method: &str, target: &str, body: Value| {
+        let response = service.call(method, target, &body);
+        assert!(response.status < 300, "{target}: {}", response.status);
+        serde_json::from_slice::<Value>(&response.body).unwrap_or_default()
+    };
+    let desired = json!({ "properties": { "desired": { "speed": 3 } }, "tags": { "site": 4 } });
+    call(&mut service, "PATCH", "/twins/d", desired);
+    let connection = service.world.connect_hub(&identity, true);
+    let report = "$iothub/twin/PATCH/properties/reported/?$rid=1";
+    service.world.publish(connection, report, br#"{"speed":2}"#);
+    let twin = call(&mut service, "GET", "/twins/d", Value::Null);
+
+    let policies = "/$emulator/namespace/policies";
+    call(&mut service, "PUT", &format!("{policies}/own"), json!({ "externalRoot": true }));
+    let before = call(&mut service, "GET", policies, Value::Null);
+    call(&mut service, "POST", "/$emulator/namespace/devices/r/revoke", Value::Null);
+    call(&mut service, "POST", "/$emulator/clock", json!({ "advance": "10min" }));
+
+    service.world.restart();
+    let mut again = call(&mut service, "GET", "/twins/d", Value::Null);
+    again["connectionState"] = twin["connectionState"].clone();
+    assert_eq!(again, twin);
+    // The request for a pending policy is for the same key; ECDSA signs it anew, with the same bytes.
+    assert_eq!(call(&mut service, "GET", policies, Value::Null), before);
+    let time = json_of(&service.call("GET", "/$emulator/clock", &Value::Null));
+    assert_eq!(time["time"], "2026-09-21T14:23:20Z");
+    service.world.connect_hub(&identity, true);
+    let refused = service.world.try_hub(&revoked, HUB_VERSION, true);
+    assert_eq!(service.world.received(refused), [Got::Refused(5)]);
+}
+
+// What is not a cloud's is refused, by name.
+#[test]
+fn strange_records_are_refused() {
+    let mut world = World::new(Fixture::default());
+    let rng = || rand_core::SeedableRng::seed_from_u64(1);
+    for (table, key, value) in
+        [("nothing", "{}", "{}"), ("devices", "{}", "{}"), ("root", "", "{\"key\":\"x\"}")]
+    {
+        let error = world.cloud.restore([(table, key, value)], rng(), world.now).unwrap_err();
+        assert!(error.to_string().contains(table), "{error}");
+    }
+    assert!(world.events().iter().all(|event| !matches!(event, CloudEvent::Missed { .. })));
+}
