@@ -292,7 +292,7 @@ impl Emulator {
             id: group.id.clone(),
             primary_key: match &group.attestation {
                 GroupAttestation::SymmetricKeys(keys) => keys.primary.as_ref().and_then(copy),
-                GroupAttestation::X509 { .. } => None,
+                _ => None,
             },
             test_authority: cloud.test_authority(&group.id).and_then(|(certificate, key)| {
                 Some((crate::pem::certificate(certificate), key.to_pkcs8_pem().ok()?))
