@@ -423,7 +423,7 @@ fn many_at_once() {
     assert_eq!((status, &done), (200, &json!({ "isSuccessful": true, "errors": [] })));
     // One that is there already does not stop another.
     let both = bulk("create", vec![symmetric("e1"), symmetric("e4")]);
-    let (_, done) = call(&mut service, "POST", "/enrollments", &both);
+    let (_, done) = call(&mut service, "POST", "/enrollments/", &both);
     assert_eq!(done["isSuccessful"], false);
     assert_eq!(done["errors"][0]["registrationId"], "e1");
     assert_eq!(done["errors"][0]["errorCode"], 409_001);

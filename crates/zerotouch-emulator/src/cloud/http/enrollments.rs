@@ -167,7 +167,8 @@ fn of_kind<K: Kind>(
     fx: &mut Effects,
 ) -> Outcome {
     match (call.method, rest) {
-        ("POST", []) => bulk::<K>(services, version, call, fx),
+        // One SDK ends the path in a slash.
+        ("POST", [] | [""]) => bulk::<K>(services, version, call, fx),
         ("POST", ["query"]) => query::<K>(services, version, call),
         ("GET", [id]) => {
             let entry = find::<K>(services, id)?;
