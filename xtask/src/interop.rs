@@ -30,6 +30,7 @@ pub(crate) fn run() -> Result {
         client(version, python(&[version]), "azure_iot_device_x509.py", CLOUD)?;
     }
     client(AZURE_IOT_NODE, node(AZURE_IOT_NODE), "azure_iot_node/main.js", CLOUD)?;
+    client(AZURE_IOT_NODE, node(AZURE_IOT_NODE), "azure_iot_node/service.js", CLOUD)?;
     client(AZURE_IOT_HUB[0], python(&AZURE_IOT_HUB), "azure_iot_hub.py", CLOUD)?;
     client(PAHO_MQTT, python(&[PAHO_MQTT]), "paho_mqtt.py", PLAIN_BROKER)?;
     client(MQTT_JS, node(MQTT_JS), "mqtt_js/main.js", PLAIN_BROKER)

@@ -4,6 +4,7 @@
 //!   handle_open, handle_bytes, handle_closed ─►┌ connections ┐─► poll_action  (transmit, close)
 //!                                              │      │      │
 //!   handle_request ───────────────────────────►│             │─► poll_response
+//!   handle_webhook ───────────────────────────►│             │─► poll_webhook (what others are asked)
 //!   handle_timeout ───────────────────────────►│  services   │─► poll_event   (what happened)
 //!                                              │             │─► poll_record  (what to keep)
 //!                                              └─────────────┘─► poll_timeout
@@ -17,6 +18,7 @@
 //! The same fixture, random numbers, inputs and times give the same bytes.
 
 mod admission;
+mod allocation;
 mod authority;
 mod clock;
 mod connection;
@@ -32,6 +34,7 @@ mod http;
 mod hub;
 mod login;
 mod namespace;
+mod operation;
 mod refusal;
 mod registry;
 mod renewal;
@@ -41,6 +44,7 @@ mod test_authority;
 mod text_form;
 mod throttle;
 mod twin;
+mod webhook;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -57,15 +61,17 @@ pub use self::event::{Action, CloudEvent, ConnectionId, Via};
 pub use self::exchange::{HttpRequest, HttpResponse, MAX_HTTP_BODY, RequestId};
 pub use self::fault::{ActiveFault, ChainFault, Fault, FaultError, FaultRule, Operation};
 pub use self::fixture::{
-    Attestation, CredentialPolicy, DpsApiVersion, DpsSettings, EnrollmentGroup, Fixture,
-    FixtureError, GroupAttestation, HubApiVersion, HubSettings, IndividualEnrollment, KeyPolicy,
-    Quota, SymmetricKeys,
+    Allocation, Attestation, CertificateAuthority, CredentialPolicy, DpsApiVersion, DpsSettings,
+    EnrollmentGroup, Fixture, FixtureError, GroupAttestation, HubApiVersion, HubSettings,
+    IndividualEnrollment, InitialTwin, KeyPolicy, Latency, Quota, Reprovision, SymmetricKeys,
+    TpmKeys, Webhook,
 };
 pub use self::http::SERVICE_POLICIES;
 pub use self::services::DeviceRecord;
 use self::services::Services;
 pub use self::table::{Record, RecordError};
 pub use self::twin::TwinError;
+pub use self::webhook::{MAX_WEBHOOK_ANSWER, WebhookId, WebhookRequest, WebhookResult};
 
 /// The emulated cloud.
 #[derive(Debug)]
@@ -178,6 +184,12 @@ impl Cloud {
         self.carry_out(clock);
     }
 
+    /// What came of [`Cloud::poll_webhook`]; it is waited for as long as it takes.
+    pub fn handle_webhook(&mut self, id: &WebhookId, result: WebhookResult, now: Now) {
+        let clock = self.clock(now);
+        self.services.dps.answered(id, result, clock, &mut self.fx);
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
         let clock = self.clock(now);
@@ -215,6 +227,11 @@ impl Cloud {
         self.responses.pop_front()
     }
 
+    /// What to ask somebody else, for a device that waits for it.
+    pub fn poll_webhook(&mut self) -> Option<WebhookRequest> {
+        self.fx.webhooks.pop_front()
+    }
+
     /// What has happened, oldest first.
     pub fn poll_event(&mut self) -> Option<CloudEvent> {
         self.fx.events.pop()
@@ -231,6 +248,9 @@ impl Cloud {
 
     /// Carries out what the services have decided, on whichever connections.
     fn carry_out(&mut self, clock: Clock) {
+        for placement in std::mem::take(&mut self.fx.placements) {
+            self.services.hubs.place(placement, &mut self.fx);
+        }
         for (request, outcome) in std::mem::take(&mut self.fx.outcomes) {
             self.responses.push_back((request, http::conclude(outcome, clock, &mut self.fx)));
         }
@@ -309,7 +329,7 @@ impl Cloud {
 
     /// The enrolment groups, with the keys that were drawn for them.
     pub fn enrollment_groups(&self) -> impl Iterator<Item = &EnrollmentGroup> {
-        self.services.enrollments().groups()
+        self.services.enrollments().groups.values().map(|group| &group.enrollment)
     }
 
     /// An individual enrolment, with the keys that were drawn for it.
@@ -321,7 +341,7 @@ impl Cloud {
     pub fn group_key(&self, id: &str) -> Option<&SymmetricKey> {
         match &self.services.enrollments().group(id)?.attestation {
             GroupAttestation::SymmetricKeys(keys) => keys.primary.as_ref(),
-            GroupAttestation::X509 { .. } => None,
+            _ => None,
         }
     }
 

@@ -20,14 +20,17 @@ mod shared;
 mod storage;
 mod tls;
 mod web_socket;
+mod webhooks;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
+use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 use zerotouch_credentials::SymmetricKey;
 use zerotouch_time::{Now, UnixTime};
@@ -192,9 +195,13 @@ impl EmulatorBuilder {
         if let Some(storage) = &storage {
             storage.restore(&mut cloud, now)?;
         }
-        let engine = StoredCloud::new(cloud, storage);
+        let (questions, asked) = mpsc::unbounded_channel();
+        let engine = StoredCloud::new(cloud, storage, questions);
         let ServerTls { acceptor, ca_pem } = tls;
-        let entrance = |shared: &_| entrance(acceptor, shared);
+        let entrance = |shared: &_| {
+            tokio::spawn(webhooks::carry(asked, Arc::downgrade(shared)));
+            entrance(acceptor, shared)
+        };
         let host = Host::start(engine, listeners, entrance, self.max_connections)?;
         Ok(Emulator { host, ca_pem })
     }
@@ -292,7 +299,7 @@ impl Emulator {
             id: group.id.clone(),
             primary_key: match &group.attestation {
                 GroupAttestation::SymmetricKeys(keys) => keys.primary.as_ref().and_then(copy),
-                GroupAttestation::X509 { .. } => None,
+                _ => None,
             },
             test_authority: cloud.test_authority(&group.id).and_then(|(certificate, key)| {
                 Some((crate::pem::certificate(certificate), key.to_pkcs8_pem().ok()?))

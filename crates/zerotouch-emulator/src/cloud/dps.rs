@@ -5,43 +5,41 @@
 //! | none | register | 202, `retry-after` | `Assigning` |
 //! | `Assigning` | status, too early | 202, `retry-after` | `Assigning` |
 //! | | status | 200 `assigned`, perhaps with a chain | `Assigned` |
-//! | `Assigned` | status | the same 200 | `Assigned` |
+//! | | status, before a webhook has answered | 202, `retry-after` | `Assigning` |
+//! | | a webhook fails | - | `Failed` |
+//! | `Assigned`, `Failed` | status | the same 200 | the same |
 //! | any | register | 202 under a new operation id | `Assigning` |
 //!
 //! As with the real service a credential is judged with the first request, not at CONNECT: a device
 //! without a right to register connects, and reads why not on the topic of its answer. Requests are
 //! acknowledged before they are answered, and answers carry `$rid` first.
 
-use std::time::Duration;
-
-use base64ct::{Base64, Encoding};
-use rand_core::Rng;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use sha2::{Digest, Sha256};
+use serde_json::value::RawValue;
 use zerotouch_credentials::CertificateRequest;
-use zerotouch_dps::ConnectionProfile;
 use zerotouch_dps::wire::{
     MAX_MESSAGE_LENGTH, REGISTER_PREFIX, REPLY_PREFIX, RegisterRequest,
     RegistrationOperationStatus, RegistrationState, RegistrationStatus, STATUS_PREFIX,
 };
 use zerotouch_mqtt_codec::{Publish, QoS};
-use zerotouch_time::Instant;
 use zerotouch_wire::PropertyBag;
 
-use super::clock::{Clock, rfc3339, uuid};
+use super::allocation::{Choice, Map};
+use super::clock::{Clock, uuid};
 use super::csr;
-use super::effects::{At, Command, Effects, Message};
+use super::effects::{At, Command, Effects, Message, Placement};
 use super::enrollment::{Attested, Enrollments, Evidence, Proof};
 use super::event::{CloudEvent, Via};
 use super::fault::{Fault, Operation as Step, Strikes};
-use super::fixture::{DpsApiVersion, DpsSettings};
+use super::fixture::{DpsApiVersion, DpsSettings, Reprovision};
+use super::http;
 use super::namespace::Namespace;
+pub(super) use super::operation::Answer;
+use super::operation::{Assigning, Operation, Question, State, operation_id, with_profile};
 use super::refusal::{self, DpsRefusal};
-use super::registry::{Device, DeviceKey, HubCredential, Substatus};
+use super::registry::{DeviceKey, HubCredential, Substatus};
 use super::table::{Kept, Table};
-use super::text_form;
 use super::throttle::Throttle;
+use super::webhook::{self, Allotment, WebhookFault, WebhookId, WebhookRequest, WebhookResult};
 
 /// The service.
 #[derive(Debug)]
@@ -81,43 +79,6 @@ pub(super) enum Request<'a> {
     Lookup,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Operation {
-    id: String,
-    #[serde(skip)]
-    polls: Throttle,
-    state: State,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum State {
-    Assigning {
-        /// One that was kept is ready at once.
-        #[serde(skip)]
-        ready_at: Instant,
-        #[serde(with = "text_form::optional")]
-        request: Option<CertificateRequest>,
-    },
-    Assigned {
-        substatus: Substatus,
-        /// What was issued with it, as it is sent.
-        chain: Option<Vec<String>>,
-    },
-}
-
-/// What a request is answered with.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    /// The code that the body has, too.
-    pub(super) code: Option<u32>,
-    /// In seconds.
-    pub(super) retry_after: Option<u64>,
-    pub(super) operation_id: Option<String>,
-    pub(super) body: Vec<u8>,
-}
-
 impl Dps {
     pub(super) fn new(
         id_scope: String,
@@ -139,9 +100,13 @@ impl Dps {
         &self.id_scope
     }
 
-    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 3] {
-        let [groups, individuals] = self.enrollments.tables();
-        [groups, individuals, ("operations", &mut self.operations)]
+    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 4] {
+        let [groups, individuals, authorities] = self.enrollments.tables();
+        [groups, individuals, authorities, ("operations", &mut self.operations)]
+    }
+
+    pub(super) fn map(&self) -> Map<'_> {
+        Map { hubs: &self.hubs, latencies: &self.settings.latencies }
     }
 
     /// The api-version of that name, if this service knows it.
@@ -223,19 +188,22 @@ impl Dps {
         if let Some(error) = strikes.error() {
             return registrant.refuse(&DpsRefusal::Injected(error), clock, fx);
         }
-        let answer = match (&registrant.attested, request) {
-            (Err(refusal), _) => return registrant.refuse(refusal, clock, fx),
-            (Ok(attested), _) if !attested.enabled => {
-                return registrant.answer_disabled(attested, fx);
-            }
-            (Ok(attested), Request::Register(body)) => {
+        let attested = match &registrant.attested {
+            Ok(attested) => attested,
+            Err(refusal) => return registrant.refuse(refusal, clock, fx),
+        };
+        let answer = match (self.enrollments.terms(&attested.enrollment), request) {
+            // Deleted since the device has connected.
+            (None, _) => Err(DpsRefusal::NoEnrollment),
+            (Some(terms), _) if !terms.enabled => return registrant.answer_disabled(attested, fx),
+            (Some(_), Request::Register(body)) => {
                 self.register(registrant, attested, body, namespace, clock, fx)
             }
-            (Ok(attested), Request::Status { operation_id }) => {
+            (Some(_), Request::Status { operation_id }) => {
                 let request = (operation_id, strikes);
                 self.status(registrant, attested, request, namespace, clock, fx)
             }
-            (Ok(attested), Request::Lookup) => self.look_up(registrant, attested, namespace),
+            (Some(_), Request::Lookup) => self.look_up(registrant, namespace),
         };
         answer.unwrap_or_else(|refusal| registrant.refuse(&refusal, clock, fx))
     }
@@ -252,6 +220,39 @@ impl Dps {
         self.registrations
             .pass(self.settings.registrations, clock.monotonic)
             .map_err(|retry_after| DpsRefusal::Throttled { retry_after })?;
+        let (request, payload) = self.read(registrant, attested, body, namespace)?;
+        let mut assigning = Assigning {
+            ready_at: clock.monotonic + self.settings.assign_delay,
+            request,
+            payload,
+            question: Question::Unasked,
+        };
+        let id = operation_id(fx);
+        if let Choice::Ask(_) = self.choose(registrant, attested, namespace)? {
+            fx.webhooks.extend(self.ask(registrant, attested, (&id, &assigning), namespace));
+            assigning.question = Question::Asked;
+        }
+        let operation = Operation {
+            id,
+            registration_id: registrant.registration_id.clone(),
+            enrollment: attested.enrollment.clone(),
+            by_certificate: matches!(attested.proof, Proof::Certificate(_)),
+            polls: Throttle::default(),
+            state: State::Assigning(assigning),
+        };
+        let answer = operation.answer_assigning(false, self.settings.retry_after);
+        self.operations.insert(registrant.key(), operation);
+        Ok(answer)
+    }
+
+    /// What a registration asks for: a certificate, and something of the webhook.
+    fn read(
+        &self,
+        registrant: &Registrant,
+        attested: &Attested,
+        body: &[u8],
+        namespace: &Namespace,
+    ) -> Result<(Option<CertificateRequest>, Option<Box<RawValue>>), DpsRefusal> {
         // Some SDKs send nothing, some a space.
         let body = body.trim_ascii();
         let request: RegisterRequest = if body.is_empty() {
@@ -263,30 +264,90 @@ impl Dps {
         if let Some(given) = request.registration_id.filter(is_other) {
             return Err(DpsRefusal::BodyRegistrationId { given });
         }
-        let request = match request.csr {
+        let csr = match request.csr {
             Some(_) if !registrant.api_version.issues_certificates => {
                 let version = registrant.api_version.name.clone();
                 return Err(DpsRefusal::CsrVersion { version });
             }
             Some(csr) => {
-                let policy = attested.policy.as_deref();
+                let id = registrant.registration_id.as_str();
+                let terms = self.enrollments.terms(&attested.enrollment);
+                let policy = terms.and_then(|terms| terms.credential_policy);
                 let keys = policy.map(|name| namespace.keys(name)).unwrap_or_default();
-                let names = [&*registrant.registration_id, &*attested.device_id];
+                let names = [id, self.enrollments.device_id(&attested.enrollment, id)];
                 Some(csr::check(&csr, names, keys)?)
             }
             None => None,
         };
-        let operation = Operation {
-            id: operation_id(fx),
-            polls: Throttle::default(),
-            state: State::Assigning {
-                ready_at: clock.monotonic + self.settings.assign_delay,
-                request,
-            },
+        Ok((csr, request.payload))
+    }
+
+    fn choose(
+        &self,
+        registrant: &Registrant,
+        attested: &Attested,
+        namespace: &Namespace,
+    ) -> Result<Choice<'_>, DpsRefusal> {
+        let terms = self.enrollments.terms(&attested.enrollment).ok_or(DpsRefusal::NoEnrollment)?;
+        let id = registrant.registration_id.as_str();
+        let former = namespace.registry.registration(id).map(|key| key.hub);
+        self.map().choose(terms, id, former).ok_or(DpsRefusal::NoHub)
+    }
+
+    /// The question to the webhook of an enrolment, if it has one.
+    fn ask(
+        &self,
+        registrant: &Registrant,
+        attested: &Attested,
+        (operation_id, assigning): (&str, &Assigning),
+        namespace: &Namespace,
+    ) -> Option<WebhookRequest> {
+        let Ok(Choice::Ask(webhook)) = self.choose(registrant, attested, namespace) else {
+            return None;
         };
-        let answer = operation.assigning(None, self.settings.retry_after);
-        self.operations.insert(registrant.registration_id.to_ascii_lowercase(), operation);
-        Ok(answer)
+        let id = registrant.registration_id.as_str();
+        let current = namespace.registry.registration(id);
+        let current =
+            current.and_then(|key| Some((self.hubs.get(key.hub)?.as_str(), &*key.device_id)));
+        let body = http::allocation_request(
+            (&self.enrollments, self.map()),
+            (id, attested),
+            (current, assigning.payload.as_deref()),
+        )?;
+        let id = WebhookId { registration_id: registrant.key(), operation_id: operation_id.into() };
+        Some(WebhookRequest { id, url: webhook.url.clone(), body })
+    }
+
+    /// A webhook has answered, or not.
+    pub(super) fn answered(
+        &mut self,
+        id: &WebhookId,
+        result: WebhookResult,
+        clock: Clock,
+        fx: &mut Effects,
+    ) {
+        let map = Map { hubs: &self.hubs, latencies: &self.settings.latencies };
+        let Some(operation) = self.operations.get_mut(&id.registration_id) else { return };
+        let State::Assigning(assigning) = &mut operation.state else { return };
+        let is_awaited = matches!(assigning.question, Question::Asked);
+        if operation.id != id.operation_id || !is_awaited {
+            return;
+        }
+        let Some(terms) = self.enrollments.terms(&operation.enrollment) else { return };
+        match webhook::read(result, terms, map) {
+            Ok(allotment) => assigning.question = Question::Answered(Box::new(allotment)),
+            Err(fault) => {
+                let (code, message) = (WebhookFault::CODE, fault.message());
+                fx.tell(CloudEvent::RegistrationRefused {
+                    registration_id: operation.registration_id.clone(),
+                    status: 200,
+                    code: Some(code),
+                    tracking_id: None,
+                    reason: format!("the webhook did not assign a hub: {fault}"),
+                });
+                operation.state = State::Failed { code, message, at: clock.wall };
+            }
+        }
     }
 
     fn status(
@@ -298,12 +359,13 @@ impl Dps {
         clock: Clock,
         fx: &mut Effects,
     ) -> Result<Answer, DpsRefusal> {
-        let hubs = &self.hubs;
+        let unknown = || DpsRefusal::Operation { given: operation_id.into() };
+        let retry_after = self.settings.retry_after;
         let operation = self
             .operations
-            .get_mut(&registrant.registration_id.to_ascii_lowercase())
+            .get_mut(&registrant.key())
             .filter(|operation| operation.id == operation_id)
-            .ok_or_else(|| DpsRefusal::Operation { given: operation_id.into() })?;
+            .ok_or_else(unknown)?;
         operation
             .polls
             .pass(self.settings.polls, clock.monotonic)
@@ -314,53 +376,155 @@ impl Dps {
             return Ok(operation.answer(200, None, status, Some(state)));
         }
         if strikes.has(&Fault::Stuck) {
-            return Ok(
-                operation.assigning(Some(&registrant.registration_id), self.settings.retry_after)
-            );
+            return Ok(operation.answer_assigning(true, retry_after));
         }
-        if let State::Assigning { ready_at, request } = &operation.state {
-            if clock.monotonic < *ready_at {
-                return Ok(operation
-                    .assigning(Some(&registrant.registration_id), self.settings.retry_after));
+        if let State::Assigning(assigning) = &mut operation.state {
+            if clock.monotonic < assigning.ready_at {
+                return Ok(operation.answer_assigning(true, retry_after));
             }
-            let (substatus, chain) =
-                assign(registrant, attested, request.as_ref(), (hubs, namespace), clock, fx)?;
-            operation.state = State::Assigned { substatus, chain };
+            let question = std::mem::take(&mut assigning.question);
+            let request = assigning.request.clone();
+            let allotment = match (question, self.choose(registrant, attested, namespace)?) {
+                (Question::Answered(allotment), Choice::Ask(_)) => *allotment,
+                (_, Choice::Hub(hub)) => Allotment::at(hub),
+                (question, Choice::Ask(_)) => {
+                    let is_asked = matches!(question, Question::Asked);
+                    return self.keep_asking(registrant, attested, is_asked, namespace, fx);
+                }
+            };
+            let state = self.assign(
+                (registrant, attested),
+                (allotment, request.as_ref()),
+                namespace,
+                clock,
+                fx,
+            )?;
+            if let Some(operation) = self.operations.get_mut(&registrant.key()) {
+                operation.state = state;
+            }
         }
-        let profile =
-            registrant.api_version.tells_profile.then_some(&self.settings.connection_profile);
-        let state = operation.assigned(registrant, attested, (hubs, profile), namespace)?;
-        Ok(operation.answer(200, None, RegistrationStatus::Assigned, Some(state)))
+        let operation = self.operations.get(&registrant.key()).ok_or_else(unknown)?;
+        let state = operation.registration(&self.hubs, namespace).ok_or_else(unknown)?;
+        let status = state.status.clone().unwrap_or_default();
+        let state = with_profile(state, self.profile(registrant));
+        Ok(operation.answer(200, None, status, Some(state)))
+    }
+
+    /// The webhook has not answered yet, or was not asked since the cloud began.
+    fn keep_asking(
+        &mut self,
+        registrant: &Registrant,
+        attested: &Attested,
+        is_asked: bool,
+        namespace: &Namespace,
+        fx: &mut Effects,
+    ) -> Result<Answer, DpsRefusal> {
+        if !is_asked
+            && let Some(operation) = self.operations.get(&registrant.key())
+            && let State::Assigning(assigning) = &operation.state
+        {
+            let question = (&*operation.id, assigning);
+            fx.webhooks.extend(self.ask(registrant, attested, question, namespace));
+        }
+        let operation = self.operations.get_mut(&registrant.key());
+        let operation = operation.ok_or(DpsRefusal::Unregistered)?;
+        if let State::Assigning(assigning) = &mut operation.state {
+            assigning.question = Question::Asked;
+        }
+        Ok(operation.answer_assigning(true, self.settings.retry_after))
+    }
+
+    /// Enters the device into the namespace, at its hub, and certifies its key if it asked for that and
+    /// the enrolment has a policy.
+    fn assign(
+        &self,
+        (registrant, attested): (&Registrant, &Attested),
+        (allotment, request): (Allotment, Option<&CertificateRequest>),
+        namespace: &mut Namespace,
+        clock: Clock,
+        fx: &mut Effects,
+    ) -> Result<State, DpsRefusal> {
+        let id = registrant.registration_id.as_str();
+        let terms = self.enrollments.terms(&attested.enrollment).ok_or(DpsRefusal::NoEnrollment)?;
+        let Allotment { hub, initial_twin, payload } = allotment;
+        let device_id = self.enrollments.device_id(&attested.enrollment, id);
+        let former = namespace.registry.registration(id).cloned();
+        let key = match (&former, terms.reprovision) {
+            (Some(former), Reprovision::Never) if former.hub == hub => former.clone(),
+            _ => DeviceKey { hub, device_id: device_id.into() },
+        };
+        let certify = request.zip(terms.credential_policy);
+        let credential = match (certify, &attested.proof) {
+            (Some((_, policy)), _) => HubCredential::Issued { policy: policy.into() },
+            (None, Proof::Keys(keys)) => HubCredential::Keys(keys.copy()),
+            (None, Proof::Certificate(certificate)) => {
+                HubCredential::Certificates(vec![certificate.thumbprint()])
+            }
+        };
+        let substatus = Substatus::of(former.as_ref(), &key, terms.reprovision);
+        let was_there =
+            former.as_ref().is_some_and(|former| namespace.registry.device(former).is_some());
+        let begins_anew = !was_there || terms.reprovision == Reprovision::Reset;
+        fx.placements.push(Placement {
+            former: former.filter(|former| *former != key),
+            twin: begins_anew.then(|| initial_twin.unwrap_or_else(|| terms.initial_twin.clone())),
+            device: key.clone(),
+        });
+        namespace.registry.register(id, &key, credential, clock.wall, &mut fx.rng);
+        fx.tell(CloudEvent::DeviceRegistered {
+            registration_id: id.into(),
+            enrollment: attested.enrollment.as_str().into(),
+            hub: self.hubs[hub].clone(),
+            device_id: key.device_id.clone(),
+            substatus: substatus.as_str(),
+        });
+        let fault = fx.strike(Step::Assign, id).chain();
+        let chain = match certify {
+            Some((request, policy)) => namespace
+                .issue((policy, &key, request), (Via::Dps, fault), clock, fx)
+                .map_err(DpsRefusal::NotIssued)?,
+            None => None,
+        };
+        Ok(State::Assigned { substatus, chain, payload })
+    }
+
+    fn profile(&self, registrant: &Registrant) -> Option<&zerotouch_dps::ConnectionProfile> {
+        registrant.api_version.tells_profile.then_some(&self.settings.connection_profile)
     }
 
     /// The state of a registration, whichever operation it came of.
     fn look_up(
         &self,
         registrant: &Registrant,
-        attested: &Attested,
         namespace: &Namespace,
     ) -> Result<Answer, DpsRefusal> {
-        let id = registrant.registration_id.as_str();
-        let operation = self.operations.get(&id.to_ascii_lowercase());
-        let operation = operation.ok_or_else(|| DpsRefusal::Unregistered)?;
-        let profile =
-            registrant.api_version.tells_profile.then_some(&self.settings.connection_profile);
-        let state = match operation.state {
-            State::Assigning { .. } => assigning(id),
-            State::Assigned { .. } => {
-                operation.assigned(registrant, attested, (&self.hubs, profile), namespace)?
-            }
-        };
-        let body = serde_json::to_vec(&state).unwrap_or_default();
+        let state = self.registration(&registrant.registration_id, namespace);
+        let (_, state) = state.ok_or(DpsRefusal::Unregistered)?;
+        let is_assigned = state.status == Some(RegistrationStatus::Assigned);
+        let profile = self.profile(registrant).filter(|_| is_assigned);
+        let body = serde_json::to_vec(&with_profile(state, profile)).unwrap_or_default();
         Ok(Answer { status: 200, code: None, retry_after: None, operation_id: None, body })
     }
-}
 
-fn assigning(registration_id: &str) -> RegistrationState {
-    RegistrationState {
-        registration_id: Some(registration_id.into()),
-        status: Some(RegistrationStatus::Assigning),
-        ..RegistrationState::default()
+    /// The state of a registration, and the operation that it came of.
+    pub(super) fn registration(
+        &self,
+        registration_id: &str,
+        namespace: &Namespace,
+    ) -> Option<(&Operation, RegistrationState)> {
+        let operation = self.operations.get(&registration_id.to_ascii_lowercase())?;
+        Some((operation, operation.registration(&self.hubs, namespace)?))
+    }
+
+    /// All registrations, by registration id in lower case.
+    pub(super) fn operations(&self) -> impl Iterator<Item = (&String, &Operation)> {
+        self.operations.iter()
+    }
+
+    /// Forgets a registration; the device stays at its hub.
+    pub(super) fn forget(&mut self, registration_id: &str, namespace: &mut Namespace) {
+        self.operations.remove(&registration_id.to_ascii_lowercase());
+        namespace.registry.forget(registration_id);
     }
 }
 
@@ -378,130 +542,12 @@ fn ended(
     }
 }
 
-/// Enters the device into the namespace, at its hub, and certifies its key if it asked for that and
-/// the enrolment has a policy.
-fn assign(
-    registrant: &Registrant,
-    attested: &Attested,
-    request: Option<&CertificateRequest>,
-    (hubs, namespace): (&[String], &mut Namespace),
-    clock: Clock,
-    fx: &mut Effects,
-) -> Result<(Substatus, Option<Vec<String>>), DpsRefusal> {
-    let hub = match &attested.hub {
-        Some(fixed) => hubs.iter().position(|hub| hub == fixed).unwrap_or_default(),
-        None => spread(&registrant.registration_id, hubs.len()),
-    };
-    let key = DeviceKey { hub, device_id: attested.device_id.clone() };
-    let certify = request.zip(attested.policy.as_ref());
-    let credential = match (certify, &attested.proof) {
-        (Some((_, policy)), _) => HubCredential::Issued { policy: policy.clone() },
-        (None, Proof::Keys(keys)) => HubCredential::Keys(keys.copy()),
-        (None, Proof::Certificate(thumbprint)) => HubCredential::Certificates(vec![*thumbprint]),
-    };
-    let substatus = namespace.registry.register(
-        &registrant.registration_id,
-        &key,
-        credential,
-        clock.wall,
-        &mut fx.rng,
-    );
-    fx.tell(CloudEvent::DeviceRegistered {
-        registration_id: registrant.registration_id.clone(),
-        enrollment: attested.enrollment.as_str().into(),
-        hub: hubs[hub].clone(),
-        device_id: key.device_id.clone(),
-        substatus: substatus.as_str(),
-    });
-    let fault = fx.strike(Step::Assign, &registrant.registration_id).chain();
-    let chain = match certify {
-        Some((request, policy)) => namespace
-            .issue((policy, &key, request), (Via::Dps, fault), clock, fx)
-            .map_err(DpsRefusal::NotIssued)?,
-        None => None,
-    };
-    Ok((substatus, chain))
-}
-
-/// Which of `hubs` a device goes to: always the same, and over many devices evenly.
-fn spread(registration_id: &str, hubs: usize) -> usize {
-    let hash = Sha256::digest(registration_id.to_ascii_lowercase());
-    let number = hash[..8].iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    // The remainder is below the number of hubs, which is a usize.
-    usize::try_from(number % hubs.max(1) as u64).unwrap_or_default()
-}
-
-/// In the real service's shape: `5.{16 hex digits}.{guid}`.
-fn operation_id(fx: &mut Effects) -> String {
-    format!("5.{:016x}.{}", fx.rng.next_u64(), uuid(&mut fx.rng))
-}
-
-impl Operation {
-    fn answer(
-        &self,
-        status: u16,
-        retry_after: Option<u64>,
-        registration_status: RegistrationStatus,
-        registration_state: Option<RegistrationState>,
-    ) -> Answer {
-        let body = RegistrationOperationStatus {
-            operation_id: Some(self.id.clone()),
-            status: registration_status,
-            registration_state,
-        };
-        // Strings and numbers: nothing in it can fail to serialise.
-        let body = serde_json::to_vec(&body).unwrap_or_default();
-        Answer { status, code: None, retry_after, operation_id: Some(self.id.clone()), body }
-    }
-
-    fn assigning(&self, registration_id: Option<&str>, retry_after: Duration) -> Answer {
-        let state = registration_id.map(assigning);
-        self.answer(202, Some(retry_after.as_secs()), RegistrationStatus::Assigning, state)
-    }
-
-    fn assigned(
-        &self,
-        registrant: &Registrant,
-        attested: &Attested,
-        (hubs, profile): (&[String], Option<&ConnectionProfile>),
-        namespace: &Namespace,
-    ) -> Result<RegistrationState, DpsRefusal> {
-        let gone = || DpsRefusal::Operation { given: self.id.clone() };
-        let State::Assigned { substatus, chain } = &self.state else { return Err(gone()) };
-        let key = namespace.registry.registration(&registrant.registration_id).ok_or_else(gone)?;
-        let device = namespace.registry.device(key).ok_or_else(gone)?;
-        let attestation = match attested.enrollment.group() {
-            Some(group) => json!({ "enrollmentGroupId": group }),
-            None => json!({}),
-        };
-        let (x509, symmetric_key) = match attested.proof {
-            Proof::Keys(_) => (None, Some(attestation)),
-            Proof::Certificate(_) => (Some(attestation), None),
-        };
-        Ok(RegistrationState {
-            x509,
-            symmetric_key,
-            registration_id: Some(registrant.registration_id.clone()),
-            created_date_time_utc: Some(rfc3339(device.created)),
-            assigned_hub: Some(hubs[key.hub].clone()),
-            device_id: Some(key.device_id.clone()),
-            status: Some(RegistrationStatus::Assigned),
-            substatus: Some(substatus.as_str().into()),
-            last_updated_date_time_utc: Some(rfc3339(device.updated)),
-            etag: Some(etag(device)),
-            issued_certificate_chain: chain.clone(),
-            connection_profile: profile.cloned(),
-            ..RegistrationState::default()
-        })
-    }
-}
-
-/// Base64 of a quoted string, changing with each registration.
-fn etag(device: &Device) -> String {
-    Base64::encode_string(format!("\"{:08x}-{}\"", device.generation, device.uuid).as_bytes())
-}
-
 impl Registrant {
+    /// Ids are compared without regard to case.
+    fn key(&self) -> String {
+        self.registration_id.to_ascii_lowercase()
+    }
+
     fn refuse(&self, refusal: &DpsRefusal, clock: Clock, fx: &mut Effects) -> Answer {
         let (status, code, message) = refusal.answer();
         let tracking_id = uuid(&mut fx.rng);

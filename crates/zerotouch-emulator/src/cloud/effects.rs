@@ -1,6 +1,6 @@
 //! What services do to the world outside them: answer connections, set timers, tell what happened.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
@@ -11,7 +11,9 @@ use super::clock::Clock;
 use super::event::{CloudEvent, ConnectionId};
 use super::exchange::{CallOutcome, RequestId};
 use super::fault::{Fault, Faults, Operation, Strikes};
+use super::fixture::InitialTwin;
 use super::registry::DeviceKey;
+use super::webhook::WebhookRequest;
 use crate::event_log::EventLog;
 
 /// The connection an input came on, and when.
@@ -52,6 +54,16 @@ pub(super) struct Message {
 pub(super) struct RenewalResult {
     pub(super) device: DeviceKey,
     pub(super) correlation_id: String,
+}
+
+/// A device that the provisioning service has given to a hub.
+#[derive(Debug)]
+pub(super) struct Placement {
+    pub(super) device: DeviceKey,
+    /// Where it was, if that is elsewhere.
+    pub(super) former: Option<DeviceKey>,
+    /// What its twin begins anew with; without it the twin goes where the device goes.
+    pub(super) twin: Option<InitialTwin>,
 }
 
 /// What wants to be woken.
@@ -112,6 +124,10 @@ pub(super) struct Effects {
     pub(super) commands: Vec<(ConnectionId, Command)>,
     /// What became of calls that somebody waits for.
     pub(super) outcomes: Vec<(RequestId, CallOutcome)>,
+    /// What the provisioning service tells the hubs.
+    pub(super) placements: Vec<Placement>,
+    /// What somebody else is asked.
+    pub(super) webhooks: VecDeque<WebhookRequest>,
     pub(super) events: EventLog<CloudEvent>,
     pub(super) timers: Timers,
     pub(super) rng: ChaCha20Rng,
@@ -126,6 +142,8 @@ impl Effects {
         Self {
             commands: Vec::new(),
             outcomes: Vec::new(),
+            placements: Vec::new(),
+            webhooks: VecDeque::new(),
             events: EventLog::default(),
             timers: Timers::default(),
             rng,

@@ -1,34 +1,62 @@
 //! Who may register: enrolments and the proofs they ask for.
 //!
 //! An individual enrolment for the id decides alone. Otherwise groups are asked: for a token those
-//! with keys, for a certificate those with authorities. The first that takes the proof decides, and
-//! if it is disabled, the device is refused (Azure docs, "X.509 certificate attestation").
+//! with keys, for a certificate those with authorities, from the leaf's issuer upwards. The first that
+//! takes the proof decides, and if it is disabled, the device is refused (Azure docs, "X.509 certificate
+//! attestation").
 
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use chacha20::ChaCha20Rng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use zerotouch_credentials::{
-    Certificate, CertificateChain, ChainPolicy, KeyError, SasClaims, SasError, SymmetricKey,
-    Thumbprint,
+    Certificate, CertificateChain, ChainError, ChainPolicy, KeyError, SasClaims, SasError,
+    SymmetricKey,
 };
+use zerotouch_time::UnixTime;
 
 use super::clock::Clock;
 use super::fixture::{
-    Attestation, EnrollmentGroup, GroupAttestation, IndividualEnrollment, SymmetricKeys,
+    Attestation, CertificateAuthority, EnrollmentGroup, GroupAttestation, IndividualEnrollment,
+    SymmetricKeys, Terms,
 };
+use super::namespace::hex;
 use super::refusal::DpsRefusal;
 use super::table::{Kept, Table};
+use super::text_form;
 
 /// How far a token's expiry may have passed, for devices whose clock is slow.
 pub(super) const SAS_SKEW: Duration = Duration::from_secs(300);
 
-/// All enrolments of the service.
+/// All enrolments of the service, by id in lower case, as ids are compared without regard to it.
 #[derive(Debug)]
 pub(super) struct Enrollments {
-    groups: Table<String, EnrollmentGroup>,
-    /// By registration id in lower case, as ids are compared without regard to it.
-    individuals: Table<String, IndividualEnrollment>,
+    pub(super) groups: Table<String, Entry<EnrollmentGroup>>,
+    pub(super) individuals: Table<String, Entry<IndividualEnrollment>>,
+    /// Those that enrolments refer to, by name.
+    authorities: Table<String, CertificateAuthority>,
+}
+
+/// An enrolment as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Entry<E> {
+    pub(super) enrollment: E,
+    #[serde(with = "text_form::one")]
+    pub(super) created: UnixTime,
+    #[serde(with = "text_form::one")]
+    pub(super) updated: UnixTime,
+    /// What its owner has noted, and nothing here looks at.
+    #[serde(default)]
+    pub(super) notes: Notes,
+}
+
+/// Members of an enrolment that say nothing to the emulator.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Notes {
+    pub(super) iot_edge: bool,
+    pub(super) device_information: Option<serde_json::Value>,
 }
 
 /// What a device shows when it connects.
@@ -46,15 +74,12 @@ pub(super) struct Evidence<'a> {
 #[derive(Debug)]
 pub(super) struct Attested {
     pub(super) enrollment: EnrollmentName,
-    pub(super) enabled: bool,
-    pub(super) device_id: String,
-    pub(super) policy: Option<String>,
-    pub(super) hub: Option<String>,
     pub(super) proof: Proof,
 }
 
 /// Which enrolment has taken a device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) enum EnrollmentName {
     Group(String),
     Individual(String),
@@ -81,7 +106,7 @@ impl EnrollmentName {
 pub(super) enum Proof {
     /// All keys of the enrolment, of which the device has shown one.
     Keys(SymmetricKeys),
-    Certificate(Thumbprint),
+    Certificate(Box<Certificate>),
 }
 
 impl Enrollments {
@@ -89,18 +114,20 @@ impl Enrollments {
     pub(super) fn new(
         mut groups: Vec<EnrollmentGroup>,
         individuals: Vec<IndividualEnrollment>,
+        authorities: Vec<CertificateAuthority>,
+        now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, KeyError> {
         for group in &mut groups {
             if let GroupAttestation::SymmetricKeys(keys) = &mut group.attestation {
-                complete(keys, rng)?;
+                keys.complete(rng)?;
             }
         }
         // An individual enrolment for a device of a group: as an owner makes one to treat that device
         // apart, its key stays the one it was shipped with.
         let group = groups.iter().find_map(|group| match &group.attestation {
             GroupAttestation::SymmetricKeys(keys) => Some(keys),
-            GroupAttestation::X509 { .. } => None,
+            _ => None,
         });
         let mut by_id = Table::default();
         for mut individual in individuals {
@@ -108,34 +135,69 @@ impl Enrollments {
                 if let Some(group) = group {
                     inherit(keys, group, &individual.registration_id);
                 }
-                complete(keys, rng)?;
+                keys.complete(rng)?;
             }
-            by_id.insert(individual.registration_id.to_ascii_lowercase(), individual);
+            let id = individual.registration_id.to_ascii_lowercase();
+            by_id.insert(id, Entry::new(individual, now));
         }
-        let groups = groups.into_iter().map(|group| (group.id.clone(), group)).collect();
-        Ok(Self { groups, individuals: by_id })
-    }
-
-    pub(super) fn groups(&self) -> impl Iterator<Item = &EnrollmentGroup> {
-        self.groups.values()
+        let by_name = |one: CertificateAuthority| (one.name.clone(), one);
+        let entry =
+            |group: EnrollmentGroup| (group.id.to_ascii_lowercase(), Entry::new(group, now));
+        Ok(Self {
+            groups: groups.into_iter().map(entry).collect(),
+            individuals: by_id,
+            authorities: authorities.into_iter().map(by_name).collect(),
+        })
     }
 
     pub(super) fn group(&self, id: &str) -> Option<&EnrollmentGroup> {
-        self.groups.get(id)
+        Some(&self.groups.get(&id.to_ascii_lowercase())?.enrollment)
     }
 
     /// The policies that enrolments name.
-    pub(super) fn policies(&self) -> impl Iterator<Item = &String> {
-        let groups = self.groups.values().filter_map(|one| one.credential_policy.as_ref());
-        groups.chain(self.individuals.values().filter_map(|one| one.credential_policy.as_ref()))
-    }
-
-    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 2] {
-        [("groups", &mut self.groups), ("individuals", &mut self.individuals)]
+    pub(super) fn policies(&self) -> impl Iterator<Item = &str> {
+        let groups = self.groups.values().map(|one| one.enrollment.terms());
+        let individuals = self.individuals.values().map(|one| one.enrollment.terms());
+        groups.chain(individuals).filter_map(|terms| terms.credential_policy)
     }
 
     pub(super) fn individual(&self, registration_id: &str) -> Option<&IndividualEnrollment> {
-        self.individuals.get(&registration_id.to_ascii_lowercase())
+        Some(&self.individuals.get(&registration_id.to_ascii_lowercase())?.enrollment)
+    }
+
+    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 3] {
+        [
+            ("groups", &mut self.groups),
+            ("individuals", &mut self.individuals),
+            ("authorities", &mut self.authorities),
+        ]
+    }
+
+    /// What an enrolment says now: it may have been changed since it has taken a device, or be gone.
+    pub(super) fn terms(&self, name: &EnrollmentName) -> Option<Terms<'_>> {
+        match name {
+            EnrollmentName::Group(id) => self.group(id).map(EnrollmentGroup::terms),
+            EnrollmentName::Individual(id) => self.individual(id).map(IndividualEnrollment::terms),
+        }
+    }
+
+    /// What its hub shall call a device.
+    pub(super) fn device_id<'a>(
+        &'a self,
+        name: &EnrollmentName,
+        registration_id: &'a str,
+    ) -> &'a str {
+        match name {
+            EnrollmentName::Group(_) => registration_id,
+            EnrollmentName::Individual(id) => match self.individual(id) {
+                Some(one) => one.device_id.as_ref().unwrap_or(&one.registration_id),
+                None => registration_id,
+            },
+        }
+    }
+
+    pub(super) fn has_authority(&self, name: &str) -> bool {
+        self.authorities.get(name).is_some()
     }
 
     /// Finds the enrolment that decides about a device, and has it check the proof.
@@ -145,7 +207,7 @@ impl Enrollments {
         clock: Clock,
     ) -> Result<Attested, DpsRefusal> {
         if let Some(enrollment) = self.individual(evidence.registration_id) {
-            return attest_individual(enrollment, evidence, clock);
+            return self.attest_individual(enrollment, evidence, clock);
         }
         match (evidence.password, evidence.chain) {
             (Some(_), _) => self.attest_by_key(evidence, clock),
@@ -156,11 +218,11 @@ impl Enrollments {
 
     fn attest_by_key(&self, evidence: Evidence<'_>, clock: Clock) -> Result<Attested, DpsRefusal> {
         let mut refusal = DpsRefusal::NoEnrollment;
-        for group in self.groups.values() {
+        for Entry { enrollment: group, .. } in self.groups.values() {
             let GroupAttestation::SymmetricKeys(keys) = &group.attestation else { continue };
             let keys = keys.derive(evidence.registration_id);
             match verify_token(evidence, &keys, clock) {
-                Ok(()) => return Ok(taken_by_group(group, evidence, Proof::Keys(keys))),
+                Ok(()) => return Ok(taken_by_group(group, Proof::Keys(keys))),
                 Err(DpsRefusal::Token(SasError::SignatureMismatch)) => {
                     refusal = DpsRefusal::GroupKey;
                 }
@@ -178,75 +240,126 @@ impl Enrollments {
     ) -> Result<Attested, DpsRefusal> {
         let leaf = read_leaf(evidence.chain)?;
         let mut refusal = DpsRefusal::NoEnrollment;
-        for group in self.groups.values() {
-            let GroupAttestation::X509 { authorities } = &group.attestation else { continue };
-            for anchor in authorities {
-                let policy = ChainPolicy {
-                    now: Some(clock.wall),
-                    anchor: Some(anchor),
-                    ..ChainPolicy::new(leaf.public_key(), evidence.registration_id)
-                };
-                let chain = evidence.chain.iter().map(|der| Base64::encode_string(der));
-                match CertificateChain::accept(chain, &policy) {
-                    Ok(_) => {
-                        let proof = Proof::Certificate(leaf.thumbprint());
-                        return Ok(taken_by_group(group, evidence, proof));
-                    }
-                    Err(error) => refusal = DpsRefusal::Certificate(error),
+        let mut nearest: Option<(usize, &EnrollmentGroup)> = None;
+        for Entry { enrollment: group, .. } in self.groups.values() {
+            let authorities = match &group.attestation {
+                GroupAttestation::SymmetricKeys(_) => continue,
+                GroupAttestation::X509 { authorities } => authorities.iter().collect(),
+                GroupAttestation::CaReferences { names } => self.referred_to(names),
+            };
+            match nearest_of(&authorities, &leaf, evidence, clock) {
+                Ok(distance) if nearest.is_none_or(|(least, _)| distance < least) => {
+                    nearest = Some((distance, group));
                 }
+                Ok(_) => {}
+                Err(error) => refusal = DpsRefusal::Certificate(error),
             }
         }
-        Err(refusal)
+        let (_, group) = nearest.ok_or(refusal)?;
+        Ok(taken_by_group(group, Proof::Certificate(Box::new(leaf))))
+    }
+
+    fn referred_to(&self, names: &[String]) -> Vec<&Certificate> {
+        let authorities = names.iter().filter_map(|name| self.authorities.get(name));
+        authorities.map(|authority| &authority.certificate).collect()
+    }
+
+    fn attest_individual(
+        &self,
+        enrollment: &IndividualEnrollment,
+        evidence: Evidence<'_>,
+        clock: Clock,
+    ) -> Result<Attested, DpsRefusal> {
+        let name = || enrollment.registration_id.clone();
+        let by_authority = |authorities: &[&Certificate]| {
+            let leaf = read_leaf(evidence.chain)?;
+            nearest_of(authorities, &leaf, evidence, clock).map_err(DpsRefusal::Certificate)?;
+            Ok::<_, DpsRefusal>(Proof::Certificate(Box::new(leaf)))
+        };
+        let proof = match &enrollment.attestation {
+            Attestation::SymmetricKeys(keys) => {
+                verify_token(evidence, keys, clock).map_err(|refusal| match refusal {
+                    DpsRefusal::Token(SasError::SignatureMismatch) => {
+                        DpsRefusal::Key { enrollment: name() }
+                    }
+                    other => other,
+                })?;
+                Proof::Keys(keys.copy())
+            }
+            Attestation::X509 { certificates } => {
+                let leaf = read_leaf(evidence.chain)?;
+                if certificates.iter().all(|known| known.as_der() != leaf.as_der()) {
+                    return Err(DpsRefusal::OtherCertificate { enrollment: name() });
+                }
+                let current = (leaf.not_before()..=leaf.not_after()).contains(&clock.wall);
+                if !current || leaf.common_name() != Some(evidence.registration_id) {
+                    return Err(DpsRefusal::CertificateNameOrDates);
+                }
+                Proof::Certificate(Box::new(leaf))
+            }
+            Attestation::SignedX509 { authorities } => {
+                by_authority(&authorities.iter().collect::<Vec<_>>())?
+            }
+            Attestation::CaReferences { names } => by_authority(&self.referred_to(names))?,
+            Attestation::Tpm(_) => return Err(DpsRefusal::Tpm { enrollment: name() }),
+        };
+        Ok(Attested { enrollment: EnrollmentName::Individual(name()), proof })
     }
 }
 
-fn attest_individual(
-    enrollment: &IndividualEnrollment,
+impl<E> Entry<E> {
+    pub(super) fn new(enrollment: E, now: UnixTime) -> Self {
+        Self { enrollment, created: now, updated: now, notes: Notes::default() }
+    }
+}
+
+impl<E: Serialize> Entry<E> {
+    /// Changes with everything that is kept of it.
+    pub(super) fn etag(&self) -> String {
+        // It was made to be kept as JSON.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        hex(&Sha256::digest(json)[..16])
+    }
+}
+
+/// Checks a chain against each authority; yields how far above the leaf the nearest is that vouches for it.
+fn nearest_of(
+    authorities: &[&Certificate],
+    leaf: &Certificate,
     evidence: Evidence<'_>,
     clock: Clock,
-) -> Result<Attested, DpsRefusal> {
-    let name = || enrollment.registration_id.clone();
-    let proof = match &enrollment.attestation {
-        Attestation::SymmetricKeys(keys) => {
-            verify_token(evidence, keys, clock).map_err(|refusal| match refusal {
-                DpsRefusal::Token(SasError::SignatureMismatch) => {
-                    DpsRefusal::Key { enrollment: name() }
-                }
-                other => other,
-            })?;
-            Proof::Keys(keys.copy())
+) -> Result<usize, ChainError> {
+    let certificates: Vec<Certificate> =
+        evidence.chain.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
+    let mut refusal = ChainError::Untrusted { root: leaf.issuer() };
+    let mut nearest = None;
+    for anchor in authorities {
+        // Signatures are verified where names fit already.
+        if certificates.iter().all(|one| one.issuer() != anchor.subject()) {
+            continue;
         }
-        Attestation::X509 { certificates } => {
-            let leaf = read_leaf(evidence.chain)?;
-            if certificates.iter().all(|known| known.as_der() != leaf.as_der()) {
-                return Err(DpsRefusal::OtherCertificate { enrollment: name() });
+        let policy = ChainPolicy {
+            now: Some(clock.wall),
+            anchor: Some(anchor),
+            ..ChainPolicy::new(leaf.public_key(), evidence.registration_id)
+        };
+        let chain = evidence.chain.iter().map(|der| Base64::encode_string(der));
+        match CertificateChain::accept(chain, &policy) {
+            Ok(path) => {
+                let above = path.iter().skip(1).take_while(|one| {
+                    one.public_key() != anchor.public_key() || one.subject() != anchor.subject()
+                });
+                let distance = above.count();
+                nearest = Some(nearest.map_or(distance, |least: usize| least.min(distance)));
             }
-            let current = (leaf.not_before()..=leaf.not_after()).contains(&clock.wall);
-            if !current || leaf.common_name() != Some(evidence.registration_id) {
-                return Err(DpsRefusal::CertificateNameOrDates);
-            }
-            Proof::Certificate(leaf.thumbprint())
+            Err(error) => refusal = error,
         }
-    };
-    Ok(Attested {
-        enrollment: EnrollmentName::Individual(name()),
-        enabled: enrollment.enabled,
-        device_id: enrollment.device_id.clone().unwrap_or_else(name),
-        policy: enrollment.credential_policy.clone(),
-        hub: enrollment.hub.clone(),
-        proof,
-    })
+    }
+    nearest.ok_or(refusal)
 }
 
-fn taken_by_group(group: &EnrollmentGroup, evidence: Evidence<'_>, proof: Proof) -> Attested {
-    Attested {
-        enrollment: EnrollmentName::Group(group.id.clone()),
-        enabled: group.enabled,
-        device_id: evidence.registration_id.into(),
-        policy: group.credential_policy.clone(),
-        hub: group.hub.clone(),
-        proof,
-    }
+fn taken_by_group(group: &EnrollmentGroup, proof: Proof) -> Attested {
+    Attested { enrollment: EnrollmentName::Group(group.id.clone()), proof }
 }
 
 fn read_leaf(chain: &[Vec<u8>]) -> Result<Certificate, DpsRefusal> {
@@ -280,16 +393,17 @@ fn inherit(keys: &mut SymmetricKeys, group: &SymmetricKeys, registration_id: &st
     keys.secondary = keys.secondary.take().or(derived.secondary);
 }
 
-fn complete(keys: &mut SymmetricKeys, rng: &mut ChaCha20Rng) -> Result<(), KeyError> {
-    for key in [&mut keys.primary, &mut keys.secondary] {
-        if key.is_none() {
-            *key = Some(SymmetricKey::generate(rng)?);
-        }
-    }
-    Ok(())
-}
-
 impl SymmetricKeys {
+    /// Draws those that are not given.
+    pub(super) fn complete(&mut self, rng: &mut ChaCha20Rng) -> Result<(), KeyError> {
+        for key in [&mut self.primary, &mut self.secondary] {
+            if key.is_none() {
+                *key = Some(SymmetricKey::generate(rng)?);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &SymmetricKey> {
         [&self.primary, &self.secondary].into_iter().flatten()
     }

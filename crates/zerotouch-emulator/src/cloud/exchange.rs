@@ -20,6 +20,10 @@ pub struct HttpRequest {
     pub authorization: Option<String>,
     /// Which version of a thing it is to change.
     pub if_match: Option<String>,
+    /// How many items a page of the answer may hold.
+    pub max_item_count: Option<String>,
+    /// Behind which page the answer begins.
+    pub continuation: Option<String>,
     /// What follows the headers.
     pub body: Vec<u8>,
     /// What the client presented in TLS, DER, leaf first, empty if nothing; it holds the leaf's key.

@@ -1,12 +1,18 @@
 //! What the emulated cloud contains when it starts.
 
+mod enrollment;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use zerotouch_credentials::{Certificate, SymmetricKey};
 use zerotouch_dps::{ConnectionProfile, IdError, IdScope, RegistrationId};
 
+pub(super) use self::enrollment::Terms;
+pub use self::enrollment::{
+    Allocation, Attestation, CertificateAuthority, EnrollmentGroup, GroupAttestation,
+    IndividualEnrollment, InitialTwin, Latency, Reprovision, SymmetricKeys, TpmKeys, Webhook,
+};
 use super::fault::{FaultError, FaultRule};
 use super::text_form;
 
@@ -26,7 +32,9 @@ pub struct Fixture {
     pub hubs: Vec<String>,
     /// The namespace's credential policies.
     pub credential_policies: Vec<CredentialPolicy>,
-    /// Enrolment groups, asked in this order.
+    /// Authorities that enrolments refer to by name.
+    pub certificate_authorities: Vec<CertificateAuthority>,
+    /// Enrolment groups.
     pub enrollment_groups: Vec<EnrollmentGroup>,
     /// Individual enrolments; where one exists for an id, it alone decides.
     pub individual_enrollments: Vec<IndividualEnrollment>,
@@ -70,85 +78,6 @@ pub enum KeyPolicy {
     P384Only,
 }
 
-/// Two keys of one enrolment, either of which opens it. A group's key that is not given is drawn from
-/// the cloud's random numbers; an individual enrolment's is derived from the first symmetric-key
-/// group's, as that device would have it, or drawn where there is no such group.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct SymmetricKeys {
-    /// The first key.
-    #[serde(with = "text_form::optional")]
-    pub primary: Option<SymmetricKey>,
-    /// The second key, there to be changed without interruption.
-    #[serde(with = "text_form::optional")]
-    pub secondary: Option<SymmetricKey>,
-}
-
-/// How the devices of a group prove who they are.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum GroupAttestation {
-    /// Each by a key derived from the group's.
-    SymmetricKeys(SymmetricKeys),
-    /// Each by a certificate under one of these authorities, its common name the registration id.
-    X509 {
-        /// Root or intermediate authorities (ECDSA P-256 or P-384). Where none is given one is made, and its
-        /// key can be had ([`Cloud::test_authority`](super::Cloud::test_authority)).
-        #[serde(default, with = "text_form::several")]
-        authorities: Vec<Certificate>,
-    },
-}
-
-/// How the device of an individual enrolment proves who it is.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum Attestation {
-    /// By one of the enrolment's keys.
-    SymmetricKeys(SymmetricKeys),
-    /// By exactly one of these certificates.
-    X509 {
-        /// The primary and perhaps a secondary certificate.
-        #[serde(with = "text_form::several")]
-        certificates: Vec<Certificate>,
-    },
-}
-
-/// An enrolment of many devices.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct EnrollmentGroup {
-    /// Its name.
-    pub id: String,
-    /// How its devices prove who they are.
-    pub attestation: GroupAttestation,
-    /// A disabled group refuses its devices.
-    pub enabled: bool,
-    /// The policy that certifies its devices' keys; without one they get no certificate.
-    pub credential_policy: Option<String>,
-    /// The one hub its devices go to; without one they are spread by a hash of their id.
-    pub hub: Option<String>,
-}
-
-/// An enrolment of one device.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct IndividualEnrollment {
-    /// The registration id.
-    pub registration_id: String,
-    /// The device's name at its hub, if it is not the registration id.
-    pub device_id: Option<String>,
-    /// How it proves who it is.
-    pub attestation: Attestation,
-    /// A disabled enrolment refuses its device.
-    pub enabled: bool,
-    /// The policy that certifies its key; without one it gets no certificate.
-    pub credential_policy: Option<String>,
-    /// The one hub it goes to; without one a hash of its id decides.
-    pub hub: Option<String>,
-}
-
 /// How the provisioning service behaves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -169,6 +98,9 @@ pub struct DpsSettings {
     /// Which protocol the hubs are said to speak, to those whose api-version tells; default classic, which
     /// is what these do.
     pub connection_profile: ConnectionProfile,
+    /// How far the hubs are from devices. Of several for one hub the first counts that is for the device;
+    /// a hub without any is farther than all others.
+    pub latencies: Vec<Latency>,
 }
 
 /// So many in any period of that length; more are refused with status 429.
@@ -243,16 +175,16 @@ impl Fixture {
         unique("credential policy", self.credential_policies.iter().map(|p| &p.name))?;
         unique("enrolment group", self.enrollment_groups.iter().map(|g| &g.id))?;
         unique("enrolment", self.individual_enrollments.iter().map(|e| &e.registration_id))?;
+        unique("CA", self.certificate_authorities.iter().map(|ca| &ca.name))?;
         for group in &self.enrollment_groups {
-            self.check_references(&group.id, group.credential_policy.as_ref(), group.hub.as_ref())?;
+            self.check_terms(&group.id, group.terms(), group.ca_references())?;
         }
         for one in &self.individual_enrollments {
             RegistrationId::new(&one.registration_id)?;
             if let Some(id) = one.device_id.as_ref().filter(|id| !is_device_id(id)) {
                 return Err(FixtureError::DeviceId { given: id.clone() });
             }
-            let (policy, hub) = (one.credential_policy.as_ref(), one.hub.as_ref());
-            self.check_references(&one.registration_id, policy, hub)?;
+            self.check_terms(&one.registration_id, one.terms(), one.ca_references())?;
         }
         Ok(())
     }
@@ -263,27 +195,30 @@ impl Fixture {
         policy.map(|_| "credential policy").or(group.map(|_| "enrolment group"))
     }
 
-    fn check_references(
+    fn check_terms(
         &self,
         enrollment: &str,
-        policy: Option<&String>,
-        hub: Option<&String>,
+        terms: Terms<'_>,
+        ca_references: &[String],
     ) -> Result<(), FixtureError> {
-        let missing = |what, name: &String| {
-            Err(FixtureError::Unknown { enrollment: enrollment.into(), what, name: name.clone() })
+        let has_policy = |name: &str| self.credential_policies.iter().any(|p| p.name == name);
+        terms.check(enrollment, has_policy, &self.hubs)?;
+        let is_missing = |name: &&String| {
+            self.certificate_authorities.iter().all(|authority| authority.name != **name)
         };
-        match (policy, hub) {
-            (Some(name), _) if self.credential_policies.iter().all(|p| p.name != *name) => {
-                missing("credential policy", name)
-            }
-            (_, Some(name)) if !self.hubs.contains(name) => missing("hub", name),
-            _ => Ok(()),
+        match ca_references.iter().find(is_missing) {
+            None => Ok(()),
+            Some(name) => Err(FixtureError::Unknown {
+                enrollment: enrollment.into(),
+                what: "CA",
+                name: name.clone(),
+            }),
         }
     }
 }
 
 /// What a hub takes for a device's name, without the characters that MQTT topics give a meaning.
-fn is_device_id(text: &str) -> bool {
+pub(super) fn is_device_id(text: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-.%_*?!(),:=@$'".contains(&byte);
     (1..=128).contains(&text.len()) && text.bytes().all(legal)
 }
@@ -342,6 +277,14 @@ pub enum FixtureError {
         /// By which name.
         name: String,
     },
+    /// What an enrolment says cannot be done.
+    #[error("enrolment {enrollment:?}: {fault}")]
+    Terms {
+        /// The enrolment.
+        enrollment: String,
+        /// Why not.
+        fault: &'static str,
+    },
 }
 
 impl Default for Fixture {
@@ -350,6 +293,7 @@ impl Default for Fixture {
             id_scope: Self::DEFAULT_ID_SCOPE.into(),
             hubs: vec!["localhost".into()],
             credential_policies: vec![CredentialPolicy::new(Self::DEFAULT_POLICY)],
+            certificate_authorities: Vec::new(),
             enrollment_groups: vec![
                 EnrollmentGroup::symmetric(Self::DEFAULT_GROUP),
                 EnrollmentGroup::x509(Self::DEFAULT_X509_GROUP, Vec::new()),
@@ -372,20 +316,6 @@ impl Default for CredentialPolicy {
     }
 }
 
-/// Without a name, which every one must have.
-impl Default for EnrollmentGroup {
-    fn default() -> Self {
-        Self::symmetric("")
-    }
-}
-
-/// Without a registration id, which every one must have.
-impl Default for IndividualEnrollment {
-    fn default() -> Self {
-        Self::symmetric("")
-    }
-}
-
 impl CredentialPolicy {
     /// A policy with the defaults.
     pub fn new(name: &str) -> Self {
@@ -396,43 +326,6 @@ impl CredentialPolicy {
             external_root: false,
             keys: KeyPolicy::default(),
         }
-    }
-}
-
-impl EnrollmentGroup {
-    /// An enabled group with keys to be drawn and the default policy.
-    pub fn symmetric(id: &str) -> Self {
-        Self {
-            id: id.into(),
-            attestation: GroupAttestation::SymmetricKeys(SymmetricKeys::default()),
-            enabled: true,
-            credential_policy: Some(Fixture::DEFAULT_POLICY.into()),
-            hub: None,
-        }
-    }
-
-    /// An enabled group whose devices have certificates under `authorities`, with the default policy.
-    pub fn x509(id: &str, authorities: Vec<Certificate>) -> Self {
-        Self { attestation: GroupAttestation::X509 { authorities }, ..Self::symmetric(id) }
-    }
-}
-
-impl IndividualEnrollment {
-    /// An enabled enrolment with keys to be drawn and the default policy.
-    pub fn symmetric(registration_id: &str) -> Self {
-        Self {
-            registration_id: registration_id.into(),
-            device_id: None,
-            attestation: Attestation::SymmetricKeys(SymmetricKeys::default()),
-            enabled: true,
-            credential_policy: Some(Fixture::DEFAULT_POLICY.into()),
-            hub: None,
-        }
-    }
-
-    /// An enabled enrolment of the device that has one of `certificates`, with the default policy.
-    pub fn x509(registration_id: &str, certificates: Vec<Certificate>) -> Self {
-        Self { attestation: Attestation::X509 { certificates }, ..Self::symmetric(registration_id) }
     }
 }
 
@@ -459,6 +352,7 @@ impl Default for DpsSettings {
                 version("2026-11-02-preview", true, true),
             ],
             connection_profile: ConnectionProfile::Classic,
+            latencies: Vec::new(),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! | `/devices/{device id}/files…` | a hub, to devices |
 //! | `/$uploads/{device id}/{name}?{token}` | the storage account of the hubs |
 //! | `/devices…`, `/twins/…`, `/statistics/…` | a hub, to services |
+//! | `/enrollments…`, `/enrollmentGroups…`, `/registrations/…` | the provisioning service, to services |
 //! | `/$emulator/…`, `/healthz` | the emulator itself |
 //!
 //! A request is answered whole, and whoever made it is judged with each. One of them waits for a device: the
@@ -13,16 +14,19 @@
 
 mod devices;
 mod emulator;
+mod enrollments;
 mod files;
 mod methods;
 mod namespace;
 mod registration;
+mod registrations;
 mod service;
 mod twins;
 
 use serde_json::json;
 use zerotouch_wire::percent_decode;
 
+pub(in crate::cloud) use self::enrollments::{InitialTwinBody, allocation_request};
 pub(in crate::cloud) use self::files::Uploads;
 pub(in crate::cloud) use self::methods::conclude;
 pub use self::service::SERVICE_POLICIES;
@@ -81,6 +85,9 @@ pub(super) fn answer(
     Some(match *segments {
         [emulator::PREFIX, ref rest @ ..] => emulator::answer(services, rest, call, fx),
         ["healthz"] => HttpResponse::json(200, br#"{"status":"ok"}"#.to_vec()),
+        ["enrollments" | "enrollmentGroups" | "enrollmentgroups" | "registrations", ..] => {
+            enrollments::answer(services, &segments, call, fx)
+        }
         [id_scope, "registrations", registration_id, ref rest @ ..] => {
             registration::answer(services, (id_scope, registration_id, rest), call, fx)
         }

@@ -19,11 +19,11 @@ use zerotouch_time::Instant;
 use zerotouch_wire::{PropertyBag, ReplyTopic, percent_decode, percent_encode};
 
 use super::clock::Clock;
-use super::effects::{At, Command, Effects, Message, Timer};
+use super::effects::{At, Command, Effects, Message, Placement, Timer};
 use super::event::{CloudEvent, ConnectionId};
 use super::exchange::{CallOutcome, RequestId};
 use super::fault::{Fault, Operation, Strikes};
-use super::fixture::{HubApiVersion, HubSettings};
+use super::fixture::{HubApiVersion, HubSettings, InitialTwin};
 use super::namespace::Namespace;
 use super::registry::DeviceKey;
 use super::renewal::Renewals;
@@ -416,6 +416,29 @@ impl Hubs {
 
     pub(super) fn is_connected(&self, key: &DeviceKey) -> bool {
         self.devices.get(key).is_some_and(|device| device.connection.is_some())
+    }
+
+    /// Receives a device that has registered, and lets go of it where it was before.
+    pub(super) fn place(&mut self, placement: Placement, fx: &mut Effects) {
+        let Placement { device, former, twin } = placement;
+        let moved = former.and_then(|former| {
+            let moved = self.twins.remove(&former);
+            self.forget(&former, fx);
+            moved
+        });
+        let twin = match twin {
+            // One that is empty is kept nowhere.
+            Some(initial) if initial == InitialTwin::default() => {
+                self.twins.remove(&device);
+                None
+            }
+            // One that is too large was refused with whatever named it.
+            Some(initial) => Some(initial.twin().unwrap_or_default()),
+            None => moved,
+        };
+        if let Some(twin) = twin {
+            self.twins.insert(device, twin);
+        }
     }
 
     /// Forgets a device that is no longer registered, and ends its connection.

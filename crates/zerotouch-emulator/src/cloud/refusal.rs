@@ -62,6 +62,10 @@ pub(super) enum DpsRefusal {
     Certificate(ChainError),
     #[error("the certificate's common name is not the registration id, or its dates are not now")]
     CertificateNameOrDates,
+    #[error("enrolment {enrollment:?} is for a TPM, which is not challenged here")]
+    Tpm { enrollment: String },
+    #[error("the enrolment names no hub that there is")]
+    NoHub,
     #[error("the body is no registration request: {0}")]
     Body(serde_json::Error),
     #[error("the body is for registration id {given:?}")]
@@ -98,6 +102,7 @@ impl DpsRefusal {
             | Self::TokenResource { .. }
             | Self::TokenKeyName
             | Self::Key { .. }
+            | Self::Tpm { .. }
             | Self::GroupKey => (401, 401_002, "Unauthorized"),
             // What the real service says to a chain it has no authority for.
             Self::Certificate(ChainError::Untrusted { .. } | ChainError::Incomplete { .. }) => {
@@ -113,6 +118,7 @@ impl DpsRefusal {
                 400_004,
                 "The registrationId is not the one of the connection. (synthetic code)",
             ),
+            Self::NoHub => (400, 400_208, "No IoT hub is available. (synthetic text)"),
             Self::Csr(fault) => (400, 400_004, fault.message()),
             Self::Unregistered => (404, 404_203, "Registration not found. (synthetic code)"),
             Self::Operation { .. } => (404, 404_202, "Operation not found. (synthetic code)"),

@@ -9,7 +9,7 @@ use zerotouch_credentials::Thumbprint;
 use zerotouch_time::UnixTime;
 
 use super::clock::uuid;
-use super::fixture::SymmetricKeys;
+use super::fixture::{Reprovision, SymmetricKeys};
 use super::table::{Kept, Table};
 use super::text_form;
 
@@ -62,15 +62,26 @@ pub(super) struct Device {
 #[serde(rename_all = "camelCase")]
 pub(super) enum Substatus {
     InitialAssignment,
+    DeviceDataMigrated,
     DeviceDataReset,
     ReprovisionedToInitialAssignment,
 }
 
 impl Substatus {
+    pub(super) fn of(former: Option<&DeviceKey>, now: &DeviceKey, policy: Reprovision) -> Self {
+        match former {
+            None => Self::InitialAssignment,
+            Some(former) if former == now => Self::ReprovisionedToInitialAssignment,
+            Some(_) if policy == Reprovision::Reset => Self::DeviceDataReset,
+            Some(_) => Self::DeviceDataMigrated,
+        }
+    }
+
     /// As on the wire.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::InitialAssignment => "initialAssignment",
+            Self::DeviceDataMigrated => "deviceDataMigrated",
             Self::DeviceDataReset => "deviceDataReset",
             Self::ReprovisionedToInitialAssignment => "reprovisionedToInitialAssignment",
         }
@@ -87,7 +98,7 @@ pub(super) struct Registry {
 
 impl Registry {
     /// Enters a registration: a new device, or a known one with a new credential and perhaps a new
-    /// place or name, where its hub's data about it begin anew.
+    /// place or name.
     pub(super) fn register(
         &mut self,
         registration_id: &str,
@@ -95,14 +106,10 @@ impl Registry {
         credential: HubCredential,
         now: UnixTime,
         rng: &mut ChaCha20Rng,
-    ) -> Substatus {
+    ) {
         let former = self.registrations.insert(registration_id.to_ascii_lowercase(), key.clone());
-        let device = former.as_ref().and_then(|former| self.devices.remove(former));
-        let substatus = match former {
-            None => Substatus::InitialAssignment,
-            Some(former) if former == *key => Substatus::ReprovisionedToInitialAssignment,
-            Some(_) => Substatus::DeviceDataReset,
-        };
+        // One whose registration was deleted is still at its hub.
+        let device = self.devices.remove(former.as_ref().unwrap_or(key));
         let device = match device {
             Some(known) => {
                 Device { credential, updated: now, generation: known.generation + 1, ..known }
@@ -121,7 +128,11 @@ impl Registry {
             },
         };
         self.devices.insert(key.clone(), device);
-        substatus
+    }
+
+    /// Forgets that a device has registered; it stays where it is.
+    pub(super) fn forget(&mut self, registration_id: &str) {
+        self.registrations.remove(&registration_id.to_ascii_lowercase());
     }
 
     /// Enters a device of an operator's, or changes one.

@@ -75,8 +75,13 @@ impl Services {
         let service_key = SymmetricKey::generate(rng)?;
         let test_authorities = test_authority::complete(&mut fixture.enrollment_groups, now, rng)
             .map_err(AuthorityError::from)?;
-        let enrollments =
-            Enrollments::new(fixture.enrollment_groups, fixture.individual_enrollments, rng)?;
+        let enrollments = Enrollments::new(
+            fixture.enrollment_groups,
+            fixture.individual_enrollments,
+            fixture.certificate_authorities,
+            now,
+            rng,
+        )?;
         let namespace =
             Namespace::new(fixture.credential_policies, now, rng).map_err(AuthorityError::from)?;
         Ok(Self {

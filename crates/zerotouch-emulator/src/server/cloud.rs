@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use zerotouch_mqtt_session::ConnectionId;
 use zerotouch_time::{Instant, Now};
 
 use super::engine::{Engine, Transmit};
 use super::storage::Storage;
-use crate::cloud::{Action, Cloud, CloudEvent, HttpRequest, HttpResponse, Record, RequestId};
+use crate::cloud::{
+    Action, Cloud, CloudEvent, HttpRequest, HttpResponse, Record, RequestId, WebhookRequest,
+};
 
 /// How much may wait to be written to one client before it is taken for dead.
 const MAX_QUEUED: usize = 1024 * 1024;
@@ -20,6 +22,8 @@ pub(super) struct StoredCloud {
     /// Who waits for the answer to a request.
     answers: HashMap<RequestId, oneshot::Sender<HttpResponse>>,
     last_request: u64,
+    /// To whoever carries questions to webhooks.
+    questions: mpsc::UnboundedSender<WebhookRequest>,
     storage: Option<Storage>,
     /// Of the cloud, not stored yet.
     records: Vec<Record>,
@@ -34,12 +38,17 @@ struct Queue {
 }
 
 impl StoredCloud {
-    pub(super) fn new(cloud: Cloud, storage: Option<Storage>) -> Self {
+    pub(super) fn new(
+        cloud: Cloud,
+        storage: Option<Storage>,
+        questions: mpsc::UnboundedSender<WebhookRequest>,
+    ) -> Self {
         Self {
             cloud,
             queues: HashMap::new(),
             answers: HashMap::new(),
             last_request: 0,
+            questions,
             storage,
             records: Vec::new(),
         }
@@ -114,6 +123,10 @@ impl Engine for StoredCloud {
     fn settle(&mut self, ready: &mut Vec<ConnectionId>, now: Now) {
         // Before anybody is told of it.
         self.store();
+        while let Some(question) = self.cloud.poll_webhook() {
+            // Nobody carries any when the emulator ends.
+            let _ = self.questions.send(question);
+        }
         while let Some((request, response)) = self.cloud.poll_response() {
             if let Some(waiting) = self.answers.remove(&request) {
                 // Who has hung up need not know.

@@ -63,7 +63,10 @@ impl<E: Engine> Host<E> {
             let listeners = listeners.into_iter().map(tokio::net::TcpListener::from_std);
             listeners.collect::<io::Result<_>>().map_err(StartError::Thread)?
         };
-        let secure = secure(&shared);
+        let secure = {
+            let _inside = runtime.enter();
+            secure(&shared)
+        };
         let serving =
             connection::serve(listeners, secure, max_connections, Arc::clone(&shared), stopped);
         let thread = std::thread::Builder::new()

@@ -93,6 +93,8 @@ impl Http {
             host: text(HOST).unwrap_or_default(),
             authorization: text(AUTHORIZATION),
             if_match: text(IF_MATCH),
+            max_item_count: text(HeaderName::from_static("x-ms-max-item-count")),
+            continuation: text(HeaderName::from_static("x-ms-continuation")),
             body: Vec::new(),
             client_chain: chain.to_vec(),
         };

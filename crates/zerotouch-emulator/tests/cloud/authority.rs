@@ -112,7 +112,7 @@ fn fixtures_are_checked() {
         unknown.to_string(),
         "enrolment \"default-group\" names the credential policy \"gold\", which does not exist"
     );
-    let hub = refused(&|f| f.individual_enrollments[0].hub = Some("elsewhere".into()));
+    let hub = refused(&|f| f.individual_enrollments[0].hubs = vec!["elsewhere".into()]);
     assert!(matches!(hub, FixtureError::Unknown { what: "hub", .. }));
     let id = refused(&|f| f.individual_enrollments.push(IndividualEnrollment::symmetric("a/b")));
     assert!(matches!(id, FixtureError::Id(_)));

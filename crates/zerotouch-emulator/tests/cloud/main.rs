@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
+mod allocation;
 mod attestation;
 mod authority;
+mod enrollments;
 mod faults;
 mod hostile;
 mod https;
 mod hub;
+mod lookup;
 mod namespace;
 mod provisioning;
 mod records;

@@ -32,7 +32,7 @@ impl Service {
         Self { token: token.as_str().into(), world }
     }
 
-    fn make(&self, method: &str, target: &str, body: &Value) -> HttpRequest {
+    pub(crate) fn make(&self, method: &str, target: &str, body: &Value) -> HttpRequest {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let authorization = Some(self.token.clone());
         HttpRequest { authorization, ..request(method, target, body) }
@@ -43,13 +43,19 @@ impl Service {
         self.world.request(&request)
     }
 
-    fn call_if(&mut self, etag: &str, method: &str, target: &str, body: &Value) -> HttpResponse {
+    pub(crate) fn call_if(
+        &mut self,
+        etag: &str,
+        method: &str,
+        target: &str,
+        body: &Value,
+    ) -> HttpResponse {
         let request = self.make(method, target, body);
         self.world.request(&HttpRequest { if_match: Some(format!("\"{etag}\"")), ..request })
     }
 
     /// Connects a device by a key of its.
-    fn connect(&mut self, id: &str, key: &str) -> ConnectionId {
+    pub(crate) fn connect(&mut self, id: &str, key: &str) -> ConnectionId {
         let key = SymmetricKey::from_base64(key).unwrap();
         let expiry = self.world.wall() + Duration::from_secs(3600);
         let token = SasToken::for_hub(&key, "localhost", id, expiry);

@@ -29,6 +29,7 @@ use zerotouch_mqtt_codec::{ConnAck, ConnectRefusal, Packet, QoS};
 use zerotouch_time::UnixTime;
 
 mod client;
+mod enrollments;
 mod https;
 
 use client::Client;
