@@ -98,12 +98,9 @@ fn with_certificate() -> (Fixture, TlsIdentity) {
 
 fn individual(attestation: cloud::Attestation) -> Fixture {
     let enrollment = IndividualEnrollment {
-        registration_id: ID.into(),
-        device_id: None,
         attestation,
-        enabled: true,
         credential_policy: None,
-        hub: None,
+        ..IndividualEnrollment::symmetric(ID)
     };
     Fixture { individual_enrollments: vec![enrollment], ..fixture() }
 }
