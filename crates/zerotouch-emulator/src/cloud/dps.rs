@@ -397,7 +397,9 @@ fn assign(
     let credential = match (certify, &attested.proof) {
         (Some((_, policy)), _) => HubCredential::Issued { policy: policy.clone() },
         (None, Proof::Keys(keys)) => HubCredential::Keys(keys.copy()),
-        (None, Proof::Certificate(thumbprint)) => HubCredential::Certificates(vec![*thumbprint]),
+        (None, Proof::Certificate(thumbprint)) => {
+            HubCredential::Certificates(vec![(*thumbprint).into()])
+        }
     };
     let substatus = namespace.registry.register(
         &registrant.registration_id,
@@ -559,7 +561,7 @@ impl Session {
         let pace = pace.unwrap_or_default();
         let (request_id, payload) = strikes.spoil(request_id, answer.body);
         let topic = format!("{REPLY_PREFIX}{}/?$rid={request_id}{pace}", answer.status);
-        let message = Message { topic, payload, qos, renewal: None };
+        let message = Message { topic, payload, qos, delivery: None };
         fx.deliver(Command::Publish(message), strikes, at);
     }
 }

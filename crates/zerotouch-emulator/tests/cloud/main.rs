@@ -4,6 +4,7 @@
 
 mod attestation;
 mod authority;
+mod commands;
 mod faults;
 mod hostile;
 mod https;
@@ -14,4 +15,5 @@ mod records;
 mod renewal;
 mod renewing;
 mod service;
+mod sessions;
 mod support;
