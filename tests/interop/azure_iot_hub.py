@@ -2,8 +2,9 @@
 """The vendor's own service client, unchanged, against the emulator, with the vendor's device at the other end.
 
 PyPI azure-iot-hub makes a device in the registry of the hub, changes its twin, calls a direct method of it,
-disables it and deletes it, over HTTPS. PyPI azure-iot-device is that device, over MQTT. Both are given the
-emulator's authority and nothing else.
+counts and purges the messages that wait for it, and deletes it, over HTTPS. PyPI azure-iot-device is that
+device, over MQTT. Both are given the emulator's authority and nothing else. The service client sends messages
+over AMQP, which is not emulated: they are sent over HTTPS with its credentials.
 
     azure_iot_hub.py COMMAND [ARGUMENT…]
 
@@ -18,6 +19,7 @@ import sys
 
 from azure.iot.device import IoTHubDeviceClient, MethodResponse
 from azure.iot.hub import IoTHubRegistryManager
+from azure.iot.hub.auth import ConnectionStringAuthentication
 from azure.iot.hub.models import CloudToDeviceMethod, QuerySpecification, Twin, TwinProperties
 from msrest.exceptions import HttpOperationError
 
@@ -94,6 +96,54 @@ def method(service, client):
     check((result.status, result.payload) == (200, {"at": 3}), f"{result.status} {result.payload}")
 
 
+def send(emulator, data, **properties):
+    text = emulator.ready["serviceConnectionString"]
+    host = text.split(";")[0].removeprefix("HostName=")
+    session = ConnectionStringAuthentication(text).signed_session()
+    session.headers["iothub-to"] = f"/devices/{DEVICE}/messages/deviceBound"
+    for name, value in properties.items():
+        session.headers[f"iothub-{name.replace('_', '-')}"] = value
+    url = f"https://{host}/messages/deviceBound?api-version=2021-04-12"
+    answer = session.post(url, data=data, verify=emulator.ready["caFile"])
+    check(answer.status_code == 204, f"{answer.status_code}: {answer.text}")
+
+
+def messages(emulator, service, client):
+    """The device finds what was sent to it while it was away, in order."""
+    received = queue.Queue()
+    # Subscribes; the session keeps that.
+    client.on_message_received = received.put
+    client.disconnect()
+    emulator.expect("disconnected", deviceId=DEVICE)
+
+    def count():
+        return service.get_device(DEVICE).cloud_to_device_message_count
+
+    check(count() == 0, "messages that nobody sent")
+    send(emulator, b"first", messageid="m-1", correlationid="c-1", ack="full", app_colour="red & blue")
+    send(emulator, b"second", contenttype="application/json", contentencoding="utf-8")
+    check(count() == 2, f"{count()} messages wait")
+    client.connect()
+    first, second = (received.get(timeout=PATIENCE) for _ in range(2))
+    check((first.data, first.message_id, first.correlation_id) == (b"first", "m-1", "c-1"), vars(first))
+    check(first.custom_properties == {"colour": "red & blue"}, first.custom_properties)
+    check(first.ack == "full", f"ack {first.ack}")
+    kind = (second.content_type, second.content_encoding)
+    check((second.data, *kind) == (b"second", "application/json", "utf-8"), vars(second))
+    emulator.expect("commandSettled", deviceId=DEVICE, messageId="m-1", outcome="success")
+    emulator.expect("commandSettled", deviceId=DEVICE, outcome="success")
+    check(count() == 0, f"{count()} messages wait")
+
+    client.disconnect()
+    emulator.expect("disconnected", deviceId=DEVICE)
+    send(emulator, b"never")
+    purged = service.protocol.cloud_to_device_messages.purge_cloud_to_device_message_queue(DEVICE)
+    check((purged.device_id, purged.total_messages_purged) == (DEVICE, 1), vars(purged))
+    emulator.expect("commandSettled", deviceId=DEVICE, outcome="purged")
+    client.connect()
+    emulator.expect("hubConnected", deviceId=DEVICE)
+
+
 def end(emulator, service, client):
     service.delete_device(DEVICE)
     emulator.expect("disconnected", deviceId=DEVICE)
@@ -112,13 +162,14 @@ def main():
         client = connect(emulator, registry(service))
         twin(service, client)
         method(service, client)
+        messages(emulator, service, client)
         end(emulator, service, client)
         stranger = emulator.ready["serviceConnectionString"].split("SharedAccessKey=")[0]
         stranger = IoTHubRegistryManager.from_connection_string(f"{stranger}SharedAccessKey={key()}")
         refused(lambda: stranger.get_device(DEVICE), 401)
     finally:
         emulator.end()
-    print("azure-iot-hub: registry, twin both ways, method, refusals")
+    print("azure-iot-hub: registry, twin both ways, method, messages, refusals")
 
 
 main()

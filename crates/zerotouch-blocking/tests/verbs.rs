@@ -101,7 +101,7 @@ fn a_handle_does_what_a_device_can() {
     assert!(matches!(again, Err(RespondError::Rejected(Unanswerable::NotOpen))), "{again:?}");
 
     // A message from the cloud.
-    assert!(emulator.with_cloud(|cloud, now| cloud.send_command(ID, &[("a", "b")], b"go", now)));
+    emulator.with_cloud(|cloud, now| cloud.send_command(ID, &[("a", "b")], b"go", now)).unwrap();
     let message = event(&events, |event| match event {
         Event::Message(message) => Some(message.clone()),
         _ => None,

@@ -43,10 +43,12 @@ mod table;
 mod test_authority;
 mod text_form;
 mod throttle;
+mod thumbprint;
 mod twin;
 mod webhook;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
 use zerotouch_credentials::{Certificate, KeyError, PrivateKey, SymmetricKey};
@@ -57,7 +59,7 @@ pub use self::authority::AuthorityError;
 use self::clock::Clock;
 use self::connection::Connection;
 use self::effects::{At, Effects, Timer};
-pub use self::event::{Action, CloudEvent, ConnectionId, Via};
+pub use self::event::{Action, CloudEvent, CommandOutcome, ConnectionId, Via};
 pub use self::exchange::{HttpRequest, HttpResponse, MAX_HTTP_BODY, RequestId};
 pub use self::fault::{ActiveFault, ChainFault, Fault, FaultError, FaultRule, Operation};
 pub use self::fixture::{
@@ -66,12 +68,17 @@ pub use self::fixture::{
     IndividualEnrollment, InitialTwin, KeyPolicy, Latency, Quota, Reprovision, SymmetricKeys,
     TpmKeys, Webhook,
 };
-pub use self::http::SERVICE_POLICIES;
+pub use self::http::{EventFilter, SERVICE_POLICIES};
+pub use self::hub::CommandError;
 pub use self::services::DeviceRecord;
 use self::services::Services;
 pub use self::table::{Record, RecordError};
 pub use self::twin::TwinError;
 pub use self::webhook::{MAX_WEBHOOK_ANSWER, WebhookId, WebhookRequest, WebhookResult};
+
+/// No connection lives longer without a packet from its client (IoT Hub MQTT documentation: 1.5 times the
+/// keep-alive, and no more than this).
+const MAX_SILENCE: Duration = Duration::from_secs(1767);
 
 /// The emulated cloud.
 #[derive(Debug)]
@@ -115,7 +122,7 @@ impl Cloud {
         }
         Ok(Self {
             services,
-            mqtt: ServerConfig::default(),
+            mqtt: ServerConfig { max_silence: Some(MAX_SILENCE), ..ServerConfig::default() },
             connections: BTreeMap::new(),
             fx,
             actions: VecDeque::new(),
@@ -153,8 +160,8 @@ impl Cloud {
                     None
                 }
             };
-            if let Some(result) = delivered {
-                self.services.delivered(&result, &mut self.fx);
+            if let Some(delivery) = delivered {
+                self.services.hubs.delivered(&delivery, clock, &mut self.fx);
             }
             bytes = &bytes[bytes.len() - left..];
             self.carry_out(clock);
@@ -213,6 +220,14 @@ impl Cloud {
                     self.services.renewal_due(&key, clock, &mut self.fx);
                     self.carry_out(clock);
                 }
+                Timer::Commands(key) => {
+                    self.services.hubs.commands_due(&key, clock, &mut self.fx);
+                    self.carry_out(clock);
+                }
+                Timer::Token(key) => {
+                    self.services.hubs.token_due(&key, clock, &mut self.fx);
+                    self.carry_out(clock);
+                }
             }
         }
     }
@@ -258,8 +273,8 @@ impl Cloud {
             for (connection, command) in std::mem::take(&mut self.fx.commands) {
                 let open = self.connections.get_mut(&connection);
                 let delivered = open.and_then(|open| open.carry_out(command, clock.monotonic));
-                if let Some(result) = delivered {
-                    self.services.delivered(&result, &mut self.fx);
+                if let Some(delivery) = delivered {
+                    self.services.hubs.delivered(&delivery, clock, &mut self.fx);
                 }
                 self.settle(connection, clock);
             }
@@ -387,7 +402,7 @@ impl Cloud {
         }
         self.fx.rng = rng;
         let clock = self.clock(now);
-        self.services.wind(clock, &mut self.fx);
+        self.services.hubs.wind(clock, &mut self.fx);
         Ok(())
     }
 
@@ -429,7 +444,7 @@ impl Cloud {
     }
 
     /// Sets the time of day, forward or back, so that certificates, tokens and operations grow old. It goes
-    /// on from there. Connections do not notice.
+    /// on from there. Connections notice as far as they came with a token that has expired.
     pub fn set_time(&mut self, time: UnixTime, now: Now) {
         let clock = self.clock(now);
         self.services.set_time(time, clock, &mut self.fx);
@@ -475,17 +490,22 @@ impl Cloud {
         sent
     }
 
-    /// Sends a cloud-to-device message. `false` if the device does not listen now: nothing is queued.
+    /// Sends a cloud-to-device message: it waits until its device takes it or its time to live is over,
+    /// an hour unless the property `$.exp` says when in RFC 3339. Properties are as a topic has them;
+    /// those of the service's own are `$.mid`, `$.cid`, `$.uid`, `$.exp`, `$.ct`, `$.ce` and `iothub-ack`.
+    /// Yields the message's id, drawn if there is no `$.mid`; [`CloudEvent::CommandSettled`] with the
+    /// same id says what became of it.
     pub fn send_command(
         &mut self,
         registration_id: &str,
         properties: &[(&str, &str)],
         payload: &[u8],
         now: Now,
-    ) -> bool {
+    ) -> Result<String, CommandError> {
         let clock = self.clock(now);
-        let sent = self.services.send_command(registration_id, properties, payload, &mut self.fx);
+        let fx = &mut self.fx;
+        let id = self.services.send_command(registration_id, properties, payload, clock, fx);
         self.carry_out(clock);
-        sent
+        id
     }
 }

@@ -18,6 +18,7 @@ mod http;
 mod plain_broker;
 mod shared;
 mod storage;
+mod tail;
 mod tls;
 mod web_socket;
 mod webhooks;
@@ -342,7 +343,7 @@ impl Emulator {
     }
 
     /// Puts the cloud's time of day forward, so that certificates, tokens and operations grow old.
-    /// Connections and clients are not affected.
+    /// Clients are not affected, and connections as far as they came with a token that has expired.
     pub fn advance_clock(&self, by: Duration) {
         self.with_cloud(|cloud, now| {
             let time = cloud.time(now) + by;

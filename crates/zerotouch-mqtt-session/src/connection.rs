@@ -8,7 +8,7 @@
 //! | `Deciding` | `accept` | `Connected` |
 //! | | `refuse` | CONNACK 2–5, `Closed` |
 //! | `Connected` | packets | `Connected`; the policy answers |
-//! | | DISCONNECT, silence for 1.5 times the keep-alive, a violation, `close` | `Closed` |
+//! | | DISCONNECT, silence for 1.5 times the keep-alive or too long, a violation, `close` | `Closed` |
 //!
 //! The engine keeps the protocol; who may connect, what may be subscribed and where a message goes
 //! is the policy's, which answers each event before it feeds more bytes.
@@ -42,6 +42,9 @@ pub struct ServerConfig {
     pub max_transmit_buffer: usize,
     /// How long CONNECT may take; default 30 s.
     pub connect_timeout: Duration,
+    /// How long a client may be silent whatever keep-alive it asked for, and if it asked for none;
+    /// default without a limit.
+    pub max_silence: Option<Duration>,
 }
 
 impl Default for ServerConfig {
@@ -52,6 +55,7 @@ impl Default for ServerConfig {
             max_unreleased: 64,
             max_transmit_buffer: 1024 * 1024,
             connect_timeout: Duration::from_secs(30),
+            max_silence: None,
         }
     }
 }
@@ -81,9 +85,18 @@ pub enum ServerEvent<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    Waiting { deadline: Instant },
-    Deciding { keep_alive: Duration, clean_session: bool },
-    Connected { keep_alive: Duration, last_received: Instant },
+    Waiting {
+        deadline: Instant,
+    },
+    Deciding {
+        keep_alive: Duration,
+        clean_session: bool,
+    },
+    /// `max_silence` is what the keep-alive allows, or the policy.
+    Connected {
+        max_silence: Option<Duration>,
+        last_received: Instant,
+    },
     Closed,
 }
 
@@ -112,6 +125,7 @@ pub struct ServerConnection {
 #[derive(Debug)]
 struct Core {
     state: State,
+    max_silence: Option<Duration>,
     outbox: Outbox,
     outgoing: Outgoing,
     incoming: Incoming,
@@ -126,6 +140,7 @@ impl ServerConnection {
             framer: Framer::new(decoder),
             core: Core {
                 state: State::Waiting { deadline: now + config.connect_timeout },
+                max_silence: config.max_silence,
                 outbox: Outbox::new(config.max_transmit_buffer),
                 outgoing: Outgoing::new(config.max_in_flight, config.max_packet_size),
                 incoming: Incoming::new(config.max_unreleased),
@@ -179,7 +194,10 @@ impl ServerConnection {
     pub fn accept(&mut self, session_present: bool, now: Instant) {
         if let State::Deciding { keep_alive, clean_session } = self.core.state {
             let session_present = session_present && !clean_session;
-            self.core.state = State::Connected { keep_alive, last_received: now };
+            // [MQTT-3.1.2-24]: one and a half times the interval.
+            let asked_for = (!keep_alive.is_zero()).then(|| keep_alive * 3 / 2);
+            let max_silence = asked_for.into_iter().chain(self.core.max_silence).min();
+            self.core.state = State::Connected { max_silence, last_received: now };
             self.core.answer(Packet::ConnAck(ConnAck::Accepted { session_present }));
         }
     }
@@ -311,9 +329,8 @@ impl ServerConnection {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.core.state {
             State::Waiting { deadline } => Some(deadline),
-            // [MQTT-3.1.2-24]: one and a half times the interval.
-            State::Connected { keep_alive, last_received } => {
-                (!keep_alive.is_zero()).then(|| last_received + keep_alive * 3 / 2)
+            State::Connected { max_silence, last_received } => {
+                max_silence.map(|max_silence| last_received + max_silence)
             }
             State::Deciding { .. } | State::Closed => None,
         }

@@ -4,6 +4,7 @@ use base64ct::{Base64, Encoding};
 use zerotouch_credentials::{
     Certificate, CertificateChain, ChainError, ChainPolicy, SasClaims, SasError, Thumbprint,
 };
+use zerotouch_time::UnixTime;
 
 use super::authority::device_identifier;
 use super::clock::Clock;
@@ -53,21 +54,30 @@ pub(super) struct Evidence<'a> {
     pub(super) password: Option<&'a [u8]>,
 }
 
-/// Checks a device's proof; yields the thumbprint of the certificate it came with, if with one.
+/// What a device was let in by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Admission {
+    /// Of the certificate it came with.
+    pub(super) thumbprint: Option<Thumbprint>,
+    /// The last second of the token it came with.
+    pub(super) token_expires: Option<UnixTime>,
+}
+
+/// Checks a device's proof.
 pub(super) fn admit(
     key: &DeviceKey,
     evidence: Evidence<'_>,
     namespace: &Namespace,
     clock: Clock,
-) -> Result<Option<Thumbprint>, HubRefusal> {
+) -> Result<Admission, HubRefusal> {
     let device = namespace.registry.device(key).ok_or(HubRefusal::UnknownDevice)?;
     if !device.enabled {
         return Err(HubRefusal::Disabled);
     }
     match (&device.credential, evidence.password, evidence.chain.first()) {
         (HubCredential::Keys(keys), Some(token), _) => {
-            verify_token(keys, token, evidence.host, &key.device_id, clock)?;
-            Ok(None)
+            let expires = verify_token(keys, token, evidence.host, &key.device_id, clock)?;
+            Ok(Admission { token_expires: Some(expires), ..Admission::default() })
         }
         (HubCredential::Keys(_), None, Some(_)) => {
             Err(HubRefusal::OtherCredential("a token signed with its key"))
@@ -76,7 +86,7 @@ pub(super) fn admit(
             let leaf =
                 Certificate::from_der(leaf).map_err(|_| HubRefusal::UnreadableCertificate)?;
             if let HubCredential::Certificates(expected) = &device.credential {
-                if !expected.contains(&leaf.thumbprint()) {
+                if !expected.iter().any(|print| print.is_of(&leaf)) {
                     return Err(HubRefusal::OtherCertificate);
                 }
             } else {
@@ -85,7 +95,8 @@ pub(super) fn admit(
                     return Err(HubRefusal::Revoked);
                 }
             }
-            Ok(Some(leaf.thumbprint()))
+            let thumbprint = Some(leaf.thumbprint());
+            Ok(Admission { thumbprint, ..Admission::default() })
         }
         (_, Some(_), _) => Err(HubRefusal::OtherCredential("its certificate, and no password")),
         (_, None, None) => Err(HubRefusal::NoCredential),
@@ -120,11 +131,12 @@ fn verify_token(
     host: &str,
     device_id: &str,
     clock: Clock,
-) -> Result<(), HubRefusal> {
+) -> Result<UnixTime, HubRefusal> {
     let token = std::str::from_utf8(token).map_err(|_| SasError::Scheme)?;
     let claims = SasClaims::parse(token)?;
     if !claims.is_for(&[host, "/devices/", device_id].concat()) {
         return Err(HubRefusal::TokenResource { resource: claims.resource().into() });
     }
-    Ok(keys.verify(&claims, clock)?)
+    keys.verify(&claims, clock)?;
+    Ok(claims.expiry())
 }

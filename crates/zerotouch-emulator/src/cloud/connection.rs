@@ -8,15 +8,15 @@ use zerotouch_mqtt_session::{
 };
 use zerotouch_time::Instant;
 
-use super::effects::{Command, Message, RenewalResult};
+use super::effects::{Command, Delivery, Message};
 use super::{dps, hub};
 
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) mqtt: ServerConnection,
     pub(super) peer: Peer,
-    /// Results of renewals that await acknowledgement.
-    unacknowledged: Vec<(PublishHandle, RenewalResult)>,
+    /// What awaits acknowledgement.
+    unacknowledged: Vec<(PublishHandle, Delivery)>,
     trickle: Option<Trickle>,
 }
 
@@ -43,8 +43,8 @@ impl Connection {
         Self { mqtt, peer: Peer::Stranger { chain }, unacknowledged: Vec::new(), trickle: None }
     }
 
-    /// Carries out what a service decided; yields the result of a renewal that is delivered thereby.
-    pub(super) fn carry_out(&mut self, command: Command, now: Instant) -> Option<RenewalResult> {
+    /// Carries out what a service decided; yields what is delivered thereby.
+    pub(super) fn carry_out(&mut self, command: Command, now: Instant) -> Option<Delivery> {
         match command {
             Command::Accept { session_present } => self.mqtt.accept(session_present, now),
             Command::Refuse(refusal) => self.mqtt.refuse(refusal),
@@ -60,17 +60,17 @@ impl Connection {
 
     /// Sends a message. A client that does not acknowledge those before, or a topic that its own
     /// request id has made too long, ends the connection: nothing is dropped without a sign.
-    fn publish(&mut self, message: Message) -> Option<RenewalResult> {
-        let Message { topic, payload, qos, renewal } = message;
+    fn publish(&mut self, message: Message) -> Option<Delivery> {
+        let Message { topic, payload, qos, delivery } = message;
         let topic = TopicName::new(&topic).ok();
         let sent = topic.map(|topic| self.mqtt.publish(topic, &payload, qos, false));
         match sent {
             Some(Ok(Some(handle))) => {
-                self.unacknowledged.extend(renewal.map(|result| (handle, result)));
+                self.unacknowledged.extend(delivery.map(|delivery| (handle, delivery)));
                 None
             }
             // At most once: sent is delivered.
-            Some(Ok(None)) => renewal,
+            Some(Ok(None)) => delivery,
             Some(Err(PublishError::NotConnected)) => None,
             Some(Err(_)) | None => {
                 self.mqtt.close();
@@ -79,8 +79,8 @@ impl Connection {
         }
     }
 
-    /// The client acknowledged a message; yields the result of a renewal that it was.
-    pub(super) fn acknowledged(&mut self, handle: PublishHandle) -> Option<RenewalResult> {
+    /// The client acknowledged a message; yields what it brought.
+    pub(super) fn acknowledged(&mut self, handle: PublishHandle) -> Option<Delivery> {
         let index = self.unacknowledged.iter().position(|(awaited, _)| *awaited == handle)?;
         Some(self.unacknowledged.swap_remove(index).1)
     }

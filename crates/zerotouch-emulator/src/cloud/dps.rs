@@ -458,7 +458,7 @@ impl Dps {
             (Some((_, policy)), _) => HubCredential::Issued { policy: policy.into() },
             (None, Proof::Keys(keys)) => HubCredential::Keys(keys.copy()),
             (None, Proof::Certificate(certificate)) => {
-                HubCredential::Certificates(vec![certificate.thumbprint()])
+                HubCredential::Certificates(vec![certificate.thumbprint().into()])
             }
         };
         let substatus = Substatus::of(former.as_ref(), &key, terms.reprovision);
@@ -605,7 +605,7 @@ impl Session {
         let pace = pace.unwrap_or_default();
         let (request_id, payload) = strikes.spoil(request_id, answer.body);
         let topic = format!("{REPLY_PREFIX}{}/?$rid={request_id}{pace}", answer.status);
-        let message = Message { topic, payload, qos, renewal: None };
+        let message = Message { topic, payload, qos, delivery: None };
         fx.deliver(Command::Publish(message), strikes, at);
     }
 }

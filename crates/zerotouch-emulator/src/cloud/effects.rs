@@ -45,8 +45,19 @@ pub(super) struct Message {
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
     pub(super) qos: QoS,
-    /// The renewal whose result this is: it is kept until it has been delivered.
-    pub(super) renewal: Option<RenewalResult>,
+    /// What it brings, if that is kept until it has been delivered.
+    pub(super) delivery: Option<Delivery>,
+}
+
+/// Names what is kept for a device until it has been delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Renewal(RenewalResult),
+    /// A cloud-to-device message.
+    Command {
+        device: DeviceKey,
+        number: u64,
+    },
 }
 
 /// Names the result of one renewal of one device.
@@ -71,6 +82,10 @@ pub(super) struct Placement {
 pub(super) enum Timer {
     Connection(ConnectionId),
     Renewal(DeviceKey),
+    /// A cloud-to-device message of the device expires.
+    Commands(DeviceKey),
+    /// The token expires that the device's connection came with.
+    Token(DeviceKey),
     /// The answer to a direct method that somebody waits for over HTTPS.
     Call(RequestId),
     /// What a fault holds back.
@@ -164,7 +179,7 @@ impl Effects {
         payload: Vec<u8>,
         qos: QoS,
     ) {
-        let message = Message { topic, payload, qos, renewal: None };
+        let message = Message { topic, payload, qos, delivery: None };
         self.command(connection, Command::Publish(message));
     }
 

@@ -50,6 +50,21 @@ pub enum Via {
     Hub,
 }
 
+/// What became of a cloud-to-device message, in the words of the service's feedback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum CommandOutcome {
+    /// Its device has it.
+    Success,
+    /// Its device did not take it in time.
+    Expired,
+    /// Its device was sent it ten times and has not acknowledged it.
+    DeliveryCountExceeded,
+    /// An operator has removed it, or its device.
+    Purged,
+}
+
 /// What happened in the cloud, for tests, logs and onlookers. Serialises to one JSON object whose
 /// member `event` names the variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -165,6 +180,15 @@ pub enum CloudEvent {
         /// Its answer.
         #[serde(serialize_with = "text")]
         payload: Vec<u8>,
+    },
+    /// A cloud-to-device message has left its queue.
+    CommandSettled {
+        /// For whom it was.
+        device_id: String,
+        /// Which.
+        message_id: String,
+        /// What became of it.
+        outcome: CommandOutcome,
     },
     /// A device put a file into the place that its hub had named.
     FileStored {

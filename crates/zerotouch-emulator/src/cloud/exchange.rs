@@ -1,5 +1,7 @@
 //! A request over HTTPS and its answer, whole.
 
+use super::http::EventFilter;
+
 /// The longest body of a request that is taken, in bytes: files are kept in memory while they pass.
 pub const MAX_HTTP_BODY: usize = 16 * 1024 * 1024;
 
@@ -20,14 +22,20 @@ pub struct HttpRequest {
     pub authorization: Option<String>,
     /// Which version of a thing it is to change.
     pub if_match: Option<String>,
-    /// How many items a page of the answer may hold.
-    pub max_item_count: Option<String>,
-    /// Behind which page the answer begins.
-    pub continuation: Option<String>,
+    /// The other headers, names in lower case.
+    pub headers: Vec<(String, String)>,
     /// What follows the headers.
     pub body: Vec<u8>,
     /// What the client presented in TLS, DER, leaf first, empty if nothing; it holds the leaf's key.
     pub client_chain: Vec<Vec<u8>>,
+}
+
+impl HttpRequest {
+    /// The value of one of the other headers; its name is in lower case.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let header = self.headers.iter().find(|(given, _)| given == name)?;
+        Some(&header.1)
+    }
 }
 
 /// The answer.
@@ -39,16 +47,18 @@ pub struct HttpResponse {
     pub headers: Vec<(&'static str, String)>,
     /// What follows them.
     pub body: Vec<u8>,
+    /// What follows that for as long as the client listens: the events that pass.
+    pub events: Option<EventFilter>,
 }
 
 impl HttpResponse {
     pub(super) fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self { status, headers: Vec::new(), body: Vec::new(), events: None }
     }
 
     pub(super) fn json(status: u16, body: Vec<u8>) -> Self {
         let headers = vec![("content-type", "application/json; charset=utf-8".into())];
-        Self { status, headers, body }
+        Self { status, headers, body, events: None }
     }
 }
 

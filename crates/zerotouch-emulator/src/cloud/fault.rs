@@ -341,7 +341,7 @@ fn chance(probability: f64, rng: &mut ChaCha20Rng) -> bool {
 
 /// Whether a text is of a pattern in which `*` stands for any characters. ASCII case is not looked at, as
 /// for registration ids.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
     let mut parts = pattern.split('*');
     let Some(rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };

@@ -5,17 +5,19 @@
 //! | `/{id scope}/registrations/{registration id}…` | the provisioning service, to devices |
 //! | `/devices/{device id}/files…` | a hub, to devices |
 //! | `/$uploads/{device id}/{name}?{token}` | the storage account of the hubs |
-//! | `/devices…`, `/twins/…`, `/statistics/…` | a hub, to services |
+//! | `/devices…`, `/twins/…`, `/messages/…`, `/statistics/…` | a hub, to services |
 //! | `/enrollments…`, `/enrollmentGroups…`, `/registrations/…` | the provisioning service, to services |
 //! | `/$emulator/…`, `/healthz` | the emulator itself |
 //!
 //! A request is answered whole, and whoever made it is judged with each. One of them waits for a device: the
-//! call of a direct method.
+//! call of a direct method; and one has no end: the events.
 
 mod devices;
 mod emulator;
 mod enrollments;
+mod events;
 mod files;
+mod messages;
 mod methods;
 mod namespace;
 mod registration;
@@ -27,12 +29,14 @@ use serde_json::json;
 use zerotouch_wire::percent_decode;
 
 pub(in crate::cloud) use self::enrollments::{InitialTwinBody, allocation_request};
+pub use self::events::EventFilter;
 pub(in crate::cloud) use self::files::Uploads;
 pub(in crate::cloud) use self::methods::conclude;
 pub use self::service::SERVICE_POLICIES;
 use super::clock::{Clock, uuid};
 use super::effects::Effects;
 use super::exchange::{HttpRequest, HttpResponse, RequestId};
+use super::refusal;
 use super::services::Services;
 
 /// An error in the shape of the hubs' HTTPS API.
@@ -48,6 +52,21 @@ fn hub_error(
         "Message": format!("ErrorCode:{code};{message}"),
         "ExceptionMessage": format!("Tracking ID:{tracking_id}-TimeStamp:{time}"),
     });
+    let mut response = HttpResponse::json(status, body.to_string().into_bytes());
+    response.headers.push(("iothub-errorcode", code.into()));
+    response
+}
+
+/// An error in the shape of the part of a hub that talks to devices: with a number, in JSON within JSON.
+fn device_error(
+    (number, code): (u32, &str),
+    message: &str,
+    clock: Clock,
+    fx: &mut Effects,
+) -> HttpResponse {
+    let body = refusal::body(number, message, uuid(&mut fx.rng), None, clock);
+    let body = json!({ "Message": String::from_utf8_lossy(&body), "ExceptionMessage": "" });
+    let status = u16::try_from(number / 1000).unwrap_or(500);
     let mut response = HttpResponse::json(status, body.to_string().into_bytes());
     response.headers.push(("iothub-errorcode", code.into()));
     response
@@ -95,7 +114,7 @@ pub(super) fn answer(
             files::answer(services, (device_id, rest), call, fx)
         }
         [files::CONTAINER, ref name @ ..] => files::store(services, name, call, fx),
-        ["devices" | "twins" | "statistics", ..] => {
+        ["devices" | "twins" | "messages" | "statistics", ..] => {
             return service::answer(services, &segments, call, fx);
         }
         _ => HttpResponse::empty(404),

@@ -1,28 +1,36 @@
 //! The hubs: who may connect, and what a connected device may do.
 //!
 //! A hub judges at CONNECT: whoever it does not let in reads CONNACK 5 and nothing else. A device
-//! has one connection; a new one ends the old. What it subscribed to is kept beyond its connection
-//! unless it asked for a clean session, and the result of a renewal is kept in any case.
+//! has one connection; a new one ends the old, and so does the end of what it came with. What it
+//! subscribed to is kept beyond its connection unless it asked for a clean session; messages to it and
+//! the result of a renewal are kept in any case.
+
+mod commands;
+mod methods;
+mod topic;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use zerotouch_credentials::Thumbprint;
 use zerotouch_hub::wire::{
-    CREDENTIALS, DESIRED_PREFIX, DESIRED_PROPERTIES, ISSUE_CERTIFICATE_PREFIX,
-    MAX_TELEMETRY_LENGTH, METHOD_PREFIX, METHODS, TWIN_REPLY_PREFIX, TWIN_RESPONSES,
-    command_prefix, commands_filter, telemetry_prefix,
+    DESIRED_PREFIX, MAX_TELEMETRY_LENGTH, TWIN_REPLY_PREFIX, telemetry_prefix,
 };
 use zerotouch_mqtt_codec::{Connect, Publish, QoS, SubAckReturnCode, Subscribe, Unsubscribe};
 use zerotouch_mqtt_session::CloseReason;
-use zerotouch_time::Instant;
-use zerotouch_wire::{PropertyBag, ReplyTopic, percent_decode, percent_encode};
+use zerotouch_time::UnixTime;
+use zerotouch_wire::PropertyBag;
 
+pub use self::commands::CommandError;
+use self::commands::{Commands, Listener};
+pub(super) use self::topic::Feature;
+use self::topic::{Request, decode_properties};
+use super::admission::Admission;
 use super::clock::Clock;
-use super::effects::{At, Command, Effects, Message, Placement, Timer};
+use super::effects::{At, Command, Delivery, Effects, Message, Placement, Timer};
 use super::event::{CloudEvent, ConnectionId};
-use super::exchange::{CallOutcome, RequestId};
-use super::fault::{Fault, Operation, Strikes};
+use super::exchange::RequestId;
+use super::fault::{Fault, Strikes};
 use super::fixture::{HubApiVersion, HubSettings, InitialTwin};
 use super::namespace::Namespace;
 use super::registry::DeviceKey;
@@ -30,14 +38,10 @@ use super::renewal::Renewals;
 use super::table::{Kept, Table};
 use super::twin::{Twin, TwinError};
 
-/// How the topic of a request for the twin begins.
-const TWIN_GET_PREFIX: &str = "$iothub/twin/GET/?";
-/// How the topic of a report begins.
-const TWIN_REPORT_PREFIX: &str = "$iothub/twin/PATCH/properties/reported/?";
-/// How the topic of the answer to a direct method begins.
-const METHOD_REPLY_PREFIX: &str = "$iothub/methods/res/";
 /// More filters than this in one SUBSCRIBE are refused (IoT Hub MQTT documentation).
 const MAX_FILTERS: usize = 5;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// All hubs.
 #[derive(Debug)]
@@ -47,6 +51,7 @@ pub(super) struct Hubs {
     devices: BTreeMap<DeviceKey, DeviceState>,
     twins: Table<DeviceKey, Twin>,
     pub(super) renewals: Renewals,
+    pub(super) commands: Commands,
     /// Direct methods whose answers somebody waits for, by device and request id.
     calls: BTreeMap<(DeviceKey, String), RequestId>,
 }
@@ -58,20 +63,16 @@ struct DeviceState {
     /// Whether the session outlives its connection: the last one was not to be clean.
     kept: bool,
     subscriptions: Subscriptions,
+    /// It is sent the messages after this one.
+    commands_after: u64,
+    /// The last second of the token that its connection came with, if it came with one.
+    token_expires: Option<UnixTime>,
+    /// Why this side ends its connection.
+    farewell: Option<&'static str>,
 }
 
 /// What a device has subscribed to, and at which quality of service.
 pub(super) type Subscriptions = BTreeMap<Feature, QoS>;
-
-/// What a device may subscribe to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Feature {
-    Commands,
-    Methods,
-    TwinResponses,
-    DesiredProperties,
-    Credentials,
-}
 
 /// A connection of a device that was let in.
 #[derive(Debug)]
@@ -96,6 +97,7 @@ impl Hubs {
             devices: BTreeMap::new(),
             twins: Table::default(),
             renewals,
+            commands: Commands::default(),
             calls: BTreeMap::new(),
         }
     }
@@ -115,7 +117,7 @@ impl Hubs {
         key: DeviceKey,
         api_version: HubApiVersion,
         connect: &Connect<'_>,
-        (thumbprint, strikes): (Option<Thumbprint>, &Strikes),
+        (admission, strikes): (Admission, &Strikes),
         at: At,
         fx: &mut Effects,
     ) -> Session {
@@ -125,6 +127,8 @@ impl Hubs {
             device.subscriptions.clear();
         }
         device.kept = !connect.clean_session;
+        device.token_expires = admission.token_expires;
+        device.farewell = None;
         if let Some(former) = device.connection.replace(at.connection) {
             fx.command(former, Command::Close);
         }
@@ -132,10 +136,10 @@ impl Hubs {
         fx.tell(CloudEvent::HubConnected {
             hub: self.names[key.hub].clone(),
             device_id: key.device_id.clone(),
-            thumbprint,
+            thumbprint: admission.thumbprint,
         });
-        let connected = Some(at.connection);
-        self.renewals.deliver(&key, connected, &device.subscriptions, at.clock, fx);
+        device.set_timer(&key, at.clock, fx);
+        self.deliver(&key, at.clock, fx);
         let will = connect
             .will
             .map(|will| Will { topic: will.topic.as_str().into(), message: will.message.into() });
@@ -155,14 +159,20 @@ impl Hubs {
         {
             fx.tell(event);
         }
-        let connected = self.devices.get_mut(&session.key).map(|device| &mut device.connection);
-        let reason = match connected {
-            Some(connected) if *connected == Some(connection) => {
-                *connected = None;
-                reason.to_string()
+        let device = self.devices.get_mut(&session.key);
+        let (reason, connected) = match device {
+            Some(device) if device.connection == Some(connection) => {
+                device.connection = None;
+                fx.timers.set(Timer::Token(session.key.clone()), None);
+                let farewell = device.farewell.take();
+                (farewell.map_or_else(|| reason.to_string(), String::from), None)
             }
-            _ => "another connection of the device took over".into(),
+            device => {
+                let connected = device.and_then(|device| device.connection);
+                ("another connection of the device took over".into(), connected)
+            }
         };
+        self.commands.release(&session.key, connected, fx);
         let device_id = session.key.device_id.clone();
         fx.tell(CloudEvent::Disconnected { device_id, reason });
     }
@@ -176,11 +186,15 @@ impl Hubs {
     ) {
         let Some(device) = self.devices.get_mut(&session.key) else { return };
         let too_many = subscribe.filters.len() > MAX_FILTERS;
+        let last_command = self.commands.last();
         let codes = subscribe.filters.iter().map(|(filter, qos)| {
             match Feature::of(filter.as_str(), &session.key.device_id) {
                 Some(feature) if !too_many => {
                     let granted = qos.min(QoS::AtLeastOnce);
-                    device.subscriptions.insert(feature, granted);
+                    let former = device.subscriptions.insert(feature, granted);
+                    if feature == Feature::Commands && former.is_none() {
+                        device.commands_after = if device.kept { 0 } else { last_command };
+                    }
                     SubAckReturnCode::Granted(granted)
                 }
                 _ => SubAckReturnCode::Failure,
@@ -188,8 +202,7 @@ impl Hubs {
         });
         let codes = codes.collect();
         fx.command(at.connection, Command::Suback(subscribe.id, codes));
-        let connected = Some(at.connection);
-        self.renewals.deliver(&session.key, connected, &device.subscriptions, at.clock, fx);
+        self.deliver(&session.key, at.clock, fx);
     }
 
     pub(super) fn unsubscribe(
@@ -277,19 +290,8 @@ impl Hubs {
             }
             Request::MethodReply(reply) => {
                 let request_id = reply.request_id().unwrap_or_default();
-                let (status, payload) = (i32::from(reply.status), publish.payload.to_vec());
-                let call = (session.key.clone(), request_id.to_owned());
-                if let Some(waiting) = self.calls.remove(&call) {
-                    fx.timers.set(Timer::Call(waiting), None);
-                    let payload = payload.clone();
-                    fx.outcomes.push((waiting, CallOutcome::Answered { status, payload }));
-                }
-                fx.tell(CloudEvent::MethodAnswered {
-                    device_id: device_id.clone(),
-                    request_id: request_id.into(),
-                    status,
-                    payload,
-                });
+                let answer = (request_id, i32::from(reply.status));
+                self.answered(&session.key, answer, publish.payload, fx);
             }
             Request::IssueCertificate(bag) => {
                 let Some(request_id) = bag.get("$rid") else { return };
@@ -326,7 +328,7 @@ impl Hubs {
         let (request_id, payload) = strikes.spoil(request_id, body);
         let version = version.map(|version| format!("&$version={version}")).unwrap_or_default();
         let topic = format!("{TWIN_REPLY_PREFIX}{status}/?$rid={request_id}{version}");
-        let message = Message { topic, payload, qos: *qos, renewal: None };
+        let message = Message { topic, payload, qos: *qos, delivery: None };
         fx.deliver(Command::Publish(message), strikes, at);
     }
 
@@ -339,15 +341,77 @@ impl Hubs {
         fx: &mut Effects,
     ) {
         self.renewals.due(key, namespace, clock, fx);
-        if let Some(device) = self.devices.get(key) {
-            self.renewals.deliver(key, device.connection, &device.subscriptions, clock, fx);
+        self.deliver(key, clock, fx);
+    }
+
+    /// Messages of a device may have expired.
+    pub(super) fn commands_due(&mut self, key: &DeviceKey, clock: Clock, fx: &mut Effects) {
+        self.commands.due(key, clock, fx);
+        // Others may go in their place.
+        self.deliver(key, clock, fx);
+    }
+
+    /// The token that a device came with may have ended.
+    pub(super) fn token_due(&mut self, key: &DeviceKey, clock: Clock, fx: &mut Effects) {
+        let Some(device) = self.devices.get(key) else { return };
+        if device.token_expires.is_some_and(|expires| expires < clock.wall) {
+            self.disconnect(key, "its token has expired", fx);
+        } else {
+            device.set_timer(key, clock, fx);
+        }
+    }
+
+    /// Winds the clocks of what depends on the time of day.
+    pub(super) fn wind(&mut self, clock: Clock, fx: &mut Effects) {
+        self.renewals.wind(clock, fx);
+        self.commands.wind(clock, fx);
+        for (key, device) in &self.devices {
+            device.set_timer(key, clock, fx);
         }
     }
 
     /// Ends the connection of a device, if it has one.
-    pub(super) fn disconnect(&self, key: &DeviceKey, fx: &mut Effects) {
-        if let Some(connection) = self.devices.get(key).and_then(|device| device.connection) {
+    pub(super) fn disconnect(&mut self, key: &DeviceKey, why: &'static str, fx: &mut Effects) {
+        let Some(device) = self.devices.get_mut(key) else { return };
+        if let Some(connection) = device.connection {
+            device.farewell = Some(why);
             fx.command(connection, Command::Close);
+        }
+    }
+
+    /// Queues a cloud-to-device message, and sends it if the device listens now; yields its id.
+    pub(super) fn send(
+        &mut self,
+        key: &DeviceKey,
+        properties: &[(&str, &str)],
+        payload: &[u8],
+        clock: Clock,
+        fx: &mut Effects,
+    ) -> Result<String, CommandError> {
+        let id = self.commands.queue(key, properties, payload, clock, fx)?;
+        self.deliver(key, clock, fx);
+        Ok(id)
+    }
+
+    /// What was kept for a device has reached it.
+    pub(super) fn delivered(&mut self, delivery: &Delivery, clock: Clock, fx: &mut Effects) {
+        match delivery {
+            Delivery::Renewal(result) => self.renewals.delivered(result, fx),
+            Delivery::Command { device, number } => {
+                self.commands.delivered(device, *number, fx);
+                self.deliver(device, clock, fx);
+            }
+        }
+    }
+
+    /// Sends a device what is kept for it, if it is there and listens.
+    fn deliver(&mut self, key: &DeviceKey, clock: Clock, fx: &mut Effects) {
+        let Some(device) = self.devices.get(key) else { return };
+        let Some(connection) = device.connection else { return };
+        self.renewals.deliver(key, Some(connection), &device.subscriptions, clock, fx);
+        if let Some(qos) = device.subscriptions.get(&Feature::Commands) {
+            let listener = Listener { connection, qos: *qos, after: device.commands_after };
+            self.commands.deliver(key, listener, fx);
         }
     }
 
@@ -363,43 +427,6 @@ impl Hubs {
         Ok(version)
     }
 
-    /// Calls a direct method; `false` if the device does not listen now.
-    pub(super) fn invoke(
-        &self,
-        key: &DeviceKey,
-        (name, request_id): (&str, &str),
-        payload: &[u8],
-        fx: &mut Effects,
-    ) -> bool {
-        let Some(device) = self.devices.get(key) else { return false };
-        let topic = format!("{METHOD_PREFIX}{}/?$rid={request_id}", percent_encode(name));
-        device.send(Feature::Methods, topic, payload.to_vec(), fx)
-    }
-
-    /// Calls a direct method for somebody who waits for its answer until then; `false` if the device does
-    /// not listen now.
-    pub(super) fn call(
-        &mut self,
-        key: &DeviceKey,
-        (name, payload): (&str, &[u8]),
-        (waiting, until): (RequestId, Instant),
-        fx: &mut Effects,
-    ) -> bool {
-        let request_id = format!("{:x}", waiting.0);
-        let called = self.invoke(key, (name, &request_id), payload, fx);
-        if called {
-            self.calls.insert((key.clone(), request_id), waiting);
-            fx.timers.set(Timer::Call(waiting), Some(until));
-        }
-        called
-    }
-
-    /// The answer to a direct method has not come in time.
-    pub(super) fn call_expired(&mut self, waiting: RequestId, fx: &mut Effects) {
-        self.calls.retain(|_, call| *call != waiting);
-        fx.outcomes.push((waiting, CallOutcome::TimedOut));
-    }
-
     /// A device's twin, for changing it.
     pub(super) fn twin_mut(&mut self, key: &DeviceKey) -> &mut Twin {
         self.twins.entry(key)
@@ -410,8 +437,8 @@ impl Hubs {
         self.twins.get(key).map_or_else(|| Cow::Owned(Twin::default()), Cow::Borrowed)
     }
 
-    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 2] {
-        [("twins", &mut self.twins), self.renewals.table()]
+    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 3] {
+        [("twins", &mut self.twins), self.renewals.table(), self.commands.table()]
     }
 
     pub(super) fn is_connected(&self, key: &DeviceKey) -> bool {
@@ -443,9 +470,17 @@ impl Hubs {
 
     /// Forgets a device that is no longer registered, and ends its connection.
     pub(super) fn forget(&mut self, key: &DeviceKey, fx: &mut Effects) {
-        self.disconnect(key, fx);
-        self.devices.remove(key);
+        self.commands.purge(key, fx);
         self.twins.remove(key);
+        self.disconnect(key, "it is no longer registered", fx);
+        match self.devices.get_mut(key) {
+            // Its connection goes on until it has been closed; its session does not.
+            Some(device) if device.connection.is_some() => {
+                device.kept = false;
+                device.subscriptions.clear();
+            }
+            _ => drop(self.devices.remove(key)),
+        }
     }
 
     /// Tells a device of desired properties that have changed, if it listens.
@@ -461,26 +496,6 @@ impl Hubs {
             device.send(Feature::DesiredProperties, topic, sent.to_string().into_bytes(), fx);
         }
     }
-
-    /// Sends a cloud-to-device message; `false` if the device does not listen now.
-    pub(super) fn send(
-        &self,
-        key: &DeviceKey,
-        properties: &[(&str, &str)],
-        payload: &[u8],
-        fx: &mut Effects,
-    ) -> bool {
-        let Some(device) = self.devices.get(key) else { return false };
-        let to = format!("/devices/{}/messages/devicebound", key.device_id);
-        let mut topic = command_prefix(&key.device_id);
-        for (name, value) in [("$.to", &*to)].iter().chain(properties) {
-            if !topic.ends_with('/') {
-                topic.push('&');
-            }
-            topic.extend([&percent_encode(name), "=", &percent_encode(value)]);
-        }
-        device.send(Feature::Commands, topic, payload.to_vec(), fx)
-    }
 }
 
 impl DeviceState {
@@ -493,18 +508,11 @@ impl DeviceState {
         fx.publish(connection, topic, payload, *qos);
         true
     }
-}
 
-impl Feature {
-    /// Which feature a filter asks for; only the documented filters exist.
-    fn of(filter: &str, device_id: &str) -> Option<Self> {
-        match filter {
-            METHODS => Some(Self::Methods),
-            TWIN_RESPONSES => Some(Self::TwinResponses),
-            DESIRED_PROPERTIES => Some(Self::DesiredProperties),
-            CREDENTIALS => Some(Self::Credentials),
-            _ => (filter == commands_filter(device_id)).then_some(Self::Commands),
-        }
+    fn set_timer(&self, key: &DeviceKey, clock: Clock, fx: &mut Effects) {
+        let last_second = self.connection.and(self.token_expires);
+        let at = last_second.map(|last| clock.monotonic + (last + SECOND).since(clock.wall));
+        fx.timers.set(Timer::Token(key.clone()), at);
     }
 }
 
@@ -518,49 +526,4 @@ impl Session {
         properties.push(("iothub-MessageType".into(), "Will".into()));
         Some(CloudEvent::Telemetry { device_id, properties, payload: will.message.clone() })
     }
-}
-
-/// What a device publishes, told by its topic.
-enum Request<'a> {
-    Telemetry(&'a str),
-    TwinGet(PropertyBag<'a>),
-    TwinReport(PropertyBag<'a>),
-    MethodReply(ReplyTopic<'a>),
-    IssueCertificate(PropertyBag<'a>),
-}
-
-impl<'a> Request<'a> {
-    /// What can go wrong with it on demand.
-    const fn operation(&self) -> Option<Operation> {
-        match self {
-            Self::Telemetry(_) => Some(Operation::Telemetry),
-            Self::TwinGet(_) => Some(Operation::TwinGet),
-            Self::TwinReport(_) => Some(Operation::TwinReport),
-            Self::IssueCertificate(_) => Some(Operation::Renew),
-            Self::MethodReply(_) => None,
-        }
-    }
-
-    fn of(topic: &'a str, device_id: &str) -> Option<Self> {
-        let bag = |prefix| topic.strip_prefix(prefix).map(PropertyBag::new);
-        if let Some(events) = topic.strip_prefix(telemetry_prefix(device_id).trim_end_matches('/'))
-        {
-            return (events.is_empty() || events.starts_with('/'))
-                .then(|| Self::Telemetry(events.trim_start_matches('/')));
-        }
-        bag(TWIN_GET_PREFIX)
-            .map(Self::TwinGet)
-            .or_else(|| bag(TWIN_REPORT_PREFIX).map(Self::TwinReport))
-            .or_else(|| bag(ISSUE_CERTIFICATE_PREFIX).map(Self::IssueCertificate))
-            .or_else(|| ReplyTopic::parse(METHOD_REPLY_PREFIX, topic).map(Self::MethodReply))
-    }
-}
-
-/// Names and values, decoded; what cannot be decoded stays as it was sent, null is empty.
-fn decode_properties(bag: &str) -> Vec<(String, String)> {
-    let decode = |text: &str| percent_decode(text).unwrap_or_else(|_| text.into());
-    PropertyBag::new(bag)
-        .iter()
-        .map(|(name, value)| (decode(name), decode(value.unwrap_or_default())))
-        .collect()
 }

@@ -5,13 +5,13 @@
 use chacha20::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use zerotouch_credentials::Thumbprint;
 use zerotouch_time::UnixTime;
 
 use super::clock::uuid;
 use super::fixture::{Reprovision, SymmetricKeys};
 use super::table::{Kept, Table};
 use super::text_form;
+use super::thumbprint::AnyThumbprint;
 
 /// A device at a hub: the hub's place in the fixture, and the device's name there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub(super) enum HubCredential {
     Keys(SymmetricKeys),
     /// One of these certificates: the one it registered with.
     #[serde(with = "text_form::several")]
-    Certificates(Vec<Thumbprint>),
+    Certificates(Vec<AnyThumbprint>),
     /// Any certificate issued to it under a credential policy.
     Issued { policy: String },
 }

@@ -24,7 +24,7 @@ use zerotouch_time::{Instant, UnixTime};
 
 use super::clock::{Clock, rfc3339, uuid};
 use super::csr;
-use super::effects::{At, Command, Effects, Message, RenewalResult, Timer};
+use super::effects::{At, Command, Delivery, Effects, Message, RenewalResult, Timer};
 use super::event::{CloudEvent, ConnectionId, Via};
 use super::fault::{Fault, InjectedError, Operation as Step, Strikes};
 use super::fixture::HubSettings;
@@ -173,7 +173,7 @@ impl Renewals {
         let answer = |status, body, fx: &mut Effects| {
             let (request_id, payload) = strikes.spoil(request_id, body);
             let topic = reply_topic(status, &request_id, strikes);
-            let message = Message { topic, payload, qos: *qos, renewal: None };
+            let message = Message { topic, payload, qos: *qos, delivery: None };
             fx.deliver(Command::Publish(message), strikes, at);
         };
         if let Some(error) = strikes.error() {
@@ -328,10 +328,10 @@ impl Renewals {
                 topic: reply_topic(*status, &request_id, &strikes),
                 payload,
                 qos: *qos,
-                renewal: Some(RenewalResult {
+                delivery: Some(Delivery::Renewal(RenewalResult {
                     device: key.clone(),
                     correlation_id: operation.correlation_id.clone(),
-                }),
+                })),
             };
             fx.deliver(Command::Publish(message), &strikes, At { connection, clock });
         }

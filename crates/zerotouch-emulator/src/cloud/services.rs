@@ -16,13 +16,13 @@ use super::authority::AuthorityError;
 use super::clock::{Clock, TimeOfDay, uuid};
 use super::connection::Peer;
 use super::dps::{self, Dps};
-use super::effects::{At, Command, Effects, RenewalResult};
+use super::effects::{At, Command, Effects};
 use super::enrollment::{self, Enrollments};
 use super::event::{CloudEvent, ConnectionId};
 use super::fault::{Operation, Strikes};
 use super::fixture::Fixture;
 use super::http::Uploads;
-use super::hub::{self, Hubs};
+use super::hub::{self, CommandError, Hubs};
 use super::login::UserName;
 use super::namespace::Namespace;
 use super::refusal::ConnectFault;
@@ -42,6 +42,9 @@ pub(super) struct Services {
     pub(super) test_authorities: TestAuthorities,
     service_key: Single<ServiceKey>,
 }
+
+/// Why a hub ends the connection of a device that it would no longer let in.
+const REVOKED: &str = "it was disabled, or its certificates were revoked";
 
 /// Opens the service API.
 #[derive(Debug, Serialize, Deserialize)]
@@ -213,8 +216,8 @@ impl Services {
             return Err(HubRefusal::ClientId { client_id: connect.client_id.into() });
         }
         let key = DeviceKey { hub, device_id: device_id.into() };
-        let thumbprint = admission::admit(&key, evidence, &self.namespace, at.clock)?;
-        Ok(self.hubs.connect(key, version, connect, (thumbprint, strikes), at, fx))
+        let admission = admission::admit(&key, evidence, &self.namespace, at.clock)?;
+        Ok(self.hubs.connect(key, version, connect, (admission, strikes), at, fx))
     }
 
     pub(super) fn closed(
@@ -227,10 +230,6 @@ impl Services {
         if let Peer::Hub(session) = peer {
             self.hubs.closed(session, reason, connection, fx);
         }
-    }
-
-    pub(super) fn delivered(&mut self, result: &RenewalResult, fx: &mut Effects) {
-        self.hubs.renewals.delivered(result, fx);
     }
 
     pub(super) fn renewal_due(&mut self, key: &DeviceKey, clock: Clock, fx: &mut Effects) {
@@ -285,12 +284,7 @@ impl Services {
     /// Sets the time of day, forward or back; it goes on from there.
     pub(super) fn set_time(&mut self, time: UnixTime, clock: Clock, fx: &mut Effects) {
         self.time_of_day.set(time);
-        self.wind(Clock { wall: time, ..clock }, fx);
-    }
-
-    /// Winds the clocks of what depends on the time of day.
-    pub(super) fn wind(&self, clock: Clock, fx: &mut Effects) {
-        self.hubs.renewals.wind(clock, fx);
+        self.hubs.wind(Clock { wall: time, ..clock }, fx);
     }
 
     /// All that is kept.
@@ -328,18 +322,18 @@ impl Services {
     }
 
     /// Ends the connection of a device, if it has one.
-    pub(super) fn disconnect(&self, registration_id: &str, fx: &mut Effects) {
+    pub(super) fn disconnect(&mut self, registration_id: &str, fx: &mut Effects) {
         if let Some(key) = self.namespace.registry.registration(registration_id) {
-            self.hubs.disconnect(key, fx);
+            self.hubs.disconnect(key, REVOKED, fx);
         }
     }
 
     /// Ends the connections of devices whose certificates are issued under a policy.
-    pub(super) fn disconnect_policy(&self, policy: &str, fx: &mut Effects) {
+    pub(super) fn disconnect_policy(&mut self, policy: &str, fx: &mut Effects) {
         for (key, device) in self.namespace.registry.iter() {
             if matches!(&device.credential, HubCredential::Issued { policy: its } if its == policy)
             {
-                self.hubs.disconnect(key, fx);
+                self.hubs.disconnect(key, REVOKED, fx);
             }
         }
     }
@@ -381,13 +375,16 @@ impl Services {
     }
 
     pub(super) fn send_command(
-        &self,
+        &mut self,
         registration_id: &str,
         properties: &[(&str, &str)],
         payload: &[u8],
+        clock: Clock,
         fx: &mut Effects,
-    ) -> bool {
-        let key = self.namespace.registry.registration(registration_id);
-        key.is_some_and(|key| self.hubs.send(key, properties, payload, fx))
+    ) -> Result<String, CommandError> {
+        let registry = &self.namespace.registry;
+        let key = registry.registration(registration_id);
+        let key = key.filter(|key| registry.device(key).is_some()).ok_or(CommandError::NoDevice)?;
+        self.hubs.send(key, properties, payload, clock, fx)
     }
 }

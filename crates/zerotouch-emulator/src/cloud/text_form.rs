@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64ct::{Base64, Encoding};
 use zerotouch_credentials::{
     Certificate, CertificateChain, CertificateRequest, PrivateKey, SymmetricKey, Thumbprint,
 };
@@ -31,6 +32,19 @@ impl Text for SymmetricKey {
 
     fn read(text: &str) -> Result<Self, Self::Error> {
         Self::from_base64(text)
+    }
+}
+
+/// Base64.
+impl Text for Vec<u8> {
+    type Error = base64ct::Error;
+
+    fn write(&self) -> Result<String, Self::Error> {
+        Ok(Base64::encode_string(self))
+    }
+
+    fn read(text: &str) -> Result<Self, Self::Error> {
+        Base64::decode_vec(text)
     }
 }
 

@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 
 /// The largest reported or desired document the hub takes: 32 KiB of JSON.
 pub(super) const MAX_DOCUMENT: usize = 32 * 1024;
+/// The largest document of tags.
+const MAX_TAGS: usize = 8 * 1024;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Twin {
@@ -30,9 +32,12 @@ pub enum TwinError {
     /// The patch is no JSON object.
     #[error("the patch is no JSON object")]
     NoObject,
-    /// The document would be larger than 32 KiB.
-    #[error("the document would be larger than {MAX_DOCUMENT} bytes")]
-    TooLarge,
+    /// The document would be larger than 32 KiB, or that of the tags than 8 KiB.
+    #[error("the document would be larger than {limit} bytes")]
+    TooLarge {
+        /// What is allowed.
+        limit: usize,
+    },
 }
 
 impl Default for Twin {
@@ -54,14 +59,15 @@ impl Twin {
     }
 
     /// Merges a patch of the service's into the tags.
-    pub(super) fn tag(&mut self, patch: Map<String, Value>) {
-        merge(&mut self.tags, patch);
+    pub(super) fn tag(&mut self, patch: Map<String, Value>) -> Result<(), TwinError> {
+        self.tags = merged(self.tags.clone(), patch, MAX_TAGS)?;
+        Ok(())
     }
 
     /// Puts other tags into the place of those there are.
-    pub(super) fn replace_tags(&mut self, tags: Map<String, Value>) {
-        self.tags.clear();
-        self.tag(tags);
+    pub(super) fn replace_tags(&mut self, tags: Map<String, Value>) -> Result<(), TwinError> {
+        self.tags = merged(Map::new(), tags, MAX_TAGS)?;
+        Ok(())
     }
 
     /// Puts other desired properties into the place of those there are; yields what the device is sent.
@@ -100,16 +106,24 @@ impl Properties {
     }
 
     fn merge(&mut self, patch: Map<String, Value>) -> Result<u64, TwinError> {
-        let mut members = self.members.clone();
-        merge(&mut members, patch);
-        // Serialising a `Map` cannot fail.
-        if serde_json::to_vec(&members).unwrap_or_default().len() > MAX_DOCUMENT {
-            return Err(TwinError::TooLarge);
-        }
-        self.members = members;
+        self.members = merged(self.members.clone(), patch, MAX_DOCUMENT)?;
         self.version += 1;
         Ok(self.version)
     }
+}
+
+/// Members with a patch merged into them, if that is not too large.
+fn merged(
+    mut members: Map<String, Value>,
+    patch: Map<String, Value>,
+    limit: usize,
+) -> Result<Map<String, Value>, TwinError> {
+    merge(&mut members, patch);
+    // Serialising a `Map` cannot fail.
+    if serde_json::to_vec(&members).unwrap_or_default().len() > limit {
+        return Err(TwinError::TooLarge { limit });
+    }
+    Ok(members)
 }
 
 /// JSON merge patch (RFC 7396); `$version` and its kin are the service's own. The depth is bounded
@@ -162,7 +176,7 @@ mod tests {
         assert_eq!(twin.report(b"[1]"), Err(TwinError::NoObject));
         assert_eq!(twin.report(b"{"), Err(TwinError::NoObject));
         let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_DOCUMENT));
-        assert_eq!(twin.report(large.as_bytes()), Err(TwinError::TooLarge));
+        assert_eq!(twin.report(large.as_bytes()), Err(TwinError::TooLarge { limit: MAX_DOCUMENT }));
         assert_eq!(twin.document()["reported"], json!({"$version": 1}));
     }
 }

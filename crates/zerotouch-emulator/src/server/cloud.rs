@@ -8,9 +8,11 @@ use zerotouch_time::{Instant, Now};
 
 use super::engine::{Engine, Transmit};
 use super::storage::Storage;
+use super::tail::{Reader, Tail};
 use crate::cloud::{
     Action, Cloud, CloudEvent, HttpRequest, HttpResponse, Record, RequestId, WebhookRequest,
 };
+use crate::event_log::EventLog;
 
 /// How much may wait to be written to one client before it is taken for dead.
 const MAX_QUEUED: usize = 1024 * 1024;
@@ -20,14 +22,20 @@ pub(super) struct StoredCloud {
     pub(super) cloud: Cloud,
     queues: HashMap<ConnectionId, Queue>,
     /// Who waits for the answer to a request.
-    answers: HashMap<RequestId, oneshot::Sender<HttpResponse>>,
+    answers: HashMap<RequestId, oneshot::Sender<Answer>>,
     last_request: u64,
     /// To whoever carries questions to webhooks.
     questions: mpsc::UnboundedSender<WebhookRequest>,
+    /// What happened and [`Engine::poll_event`] has not taken yet.
+    events: EventLog<CloudEvent>,
+    tail: Tail,
     storage: Option<Storage>,
     /// Of the cloud, not stored yet.
     records: Vec<Record>,
 }
+
+/// The answer to a request, and the events behind it.
+pub(super) type Answer = (HttpResponse, Option<Reader>);
 
 /// What waits for one connection's writer.
 #[derive(Debug, Default)]
@@ -49,6 +57,8 @@ impl StoredCloud {
             answers: HashMap::new(),
             last_request: 0,
             questions,
+            events: EventLog::default(),
+            tail: Tail::default(),
             storage,
             records: Vec::new(),
         }
@@ -59,7 +69,7 @@ impl StoredCloud {
         &mut self,
         request: &HttpRequest,
         now: Now,
-    ) -> oneshot::Receiver<HttpResponse> {
+    ) -> oneshot::Receiver<Answer> {
         self.last_request += 1;
         let id = RequestId(self.last_request);
         let (sender, receiver) = oneshot::channel();
@@ -129,8 +139,9 @@ impl Engine for StoredCloud {
         }
         while let Some((request, response)) = self.cloud.poll_response() {
             if let Some(waiting) = self.answers.remove(&request) {
+                let reader = response.events.clone().and_then(|filter| self.tail.open(filter));
                 // Who has hung up need not know.
-                let _ = waiting.send(response);
+                let _ = waiting.send((response, reader));
             }
         }
         while let Some(action) = self.cloud.poll_action() {
@@ -147,10 +158,14 @@ impl Engine for StoredCloud {
                 self.cloud.handle_closed(id, now);
             }
         }
+        while let Some(event) = self.cloud.poll_event() {
+            self.tail.tell(&event);
+            self.events.push(event);
+        }
     }
 
     fn poll_event(&mut self) -> Option<CloudEvent> {
-        self.cloud.poll_event()
+        self.events.pop()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -1,9 +1,11 @@
 //! HTTP/1.1 on a connection that speaks it, up to where it becomes a WebSocket.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{
@@ -22,6 +24,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::cloud::StoredCloud;
 use super::connection::Stream;
 use super::shared::Shared;
+use super::tail::Reader;
 use super::web_socket;
 use crate::cloud::{HttpRequest, HttpResponse, MAX_HTTP_BODY};
 
@@ -38,6 +41,9 @@ pub(super) struct Http {
     shared: Arc<Shared<StoredCloud>>,
     bodies: Arc<Semaphore>,
 }
+
+/// What a response carries.
+pub(super) type Content = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What a connection becomes.
 type Becomes = Arc<Mutex<Option<OnUpgrade>>>;
@@ -70,7 +76,7 @@ impl Http {
         mut request: Request<Incoming>,
         chain: &[Vec<u8>],
         becomes: &Becomes,
-    ) -> io::Result<Response<Full<Bytes>>> {
+    ) -> io::Result<Response<Content>> {
         if request.uri().path() == WEB_SOCKET_PATH {
             let response = accept_web_socket(request.headers());
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -93,8 +99,7 @@ impl Http {
             host: text(HOST).unwrap_or_default(),
             authorization: text(AUTHORIZATION),
             if_match: text(IF_MATCH),
-            max_item_count: text(HeaderName::from_static("x-ms-max-item-count")),
-            continuation: text(HeaderName::from_static("x-ms-continuation")),
+            headers: others(request.headers()),
             body: Vec::new(),
             client_chain: chain.to_vec(),
         };
@@ -108,17 +113,30 @@ impl Http {
         let answer = self.shared.with(|engine, now| engine.handle_request(&whole, now));
         drop((whole, place));
         // Dropped with the engine.
-        answer.await.map_or_else(|gone| Err(io::Error::other(gone)), |answer| Ok(respond(answer)))
+        let (answer, reader) = answer.await.map_err(io::Error::other)?;
+        Ok(respond(answer, reader))
     }
 }
 
-fn status(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::default();
+/// What else a request says about itself, as far as it is text.
+fn others(headers: &HeaderMap) -> Vec<(String, String)> {
+    let others = headers.iter().filter(|(name, _)| ![AUTHORIZATION, IF_MATCH].contains(name));
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    };
+    others.filter_map(text).collect()
+}
+
+fn status(status: StatusCode) -> Response<Content> {
+    let mut response = Response::new(Full::default().boxed_unsync());
     *response.status_mut() = status;
     response
 }
 
-fn respond(answer: HttpResponse) -> Response<Full<Bytes>> {
+fn respond(answer: HttpResponse, reader: Option<Reader>) -> Response<Content> {
+    if answer.events.is_some() && reader.is_none() {
+        return status(StatusCode::SERVICE_UNAVAILABLE);
+    }
     let code = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = status(code);
     for (name, value) in answer.headers {
@@ -127,12 +145,15 @@ fn respond(answer: HttpResponse) -> Response<Full<Bytes>> {
             response.headers_mut().insert(name, value);
         }
     }
-    *response.body_mut() = Full::new(answer.body.into());
+    *response.body_mut() = match reader {
+        Some(reader) => reader.into_body(),
+        None => Full::new(answer.body.into()).boxed_unsync(),
+    };
     response
 }
 
 /// RFC 6455, section 4.2.2. The one subprotocol is the services'.
-fn accept_web_socket(headers: &HeaderMap) -> Response<Full<Bytes>> {
+fn accept_web_socket(headers: &HeaderMap) -> Response<Content> {
     let holds = |name: HeaderName, wanted: &str| {
         let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(wanted))

@@ -393,16 +393,22 @@ fn owners_prove_themselves() {
     }
 }
 
+/// The headers that ask for a page.
+fn paging(size: Option<&str>, continuation: Option<&str>) -> Vec<(String, String)> {
+    let size = size.map(|size| ("x-ms-max-item-count".into(), size.into()));
+    let continuation = continuation.map(|token| ("x-ms-continuation".into(), token.into()));
+    size.into_iter().chain(continuation).collect()
+}
+
 /// The pages of a query, so many items each at most.
 fn pages(service: &mut Service, path: &str, query: &str, size: usize) -> Vec<Vec<Value>> {
     let body = json!({ "query": query });
     let mut pages = Vec::new();
-    let mut continuation = None;
+    let mut continuation: Option<String> = None;
     loop {
         let request = service.make("POST", &format!("{path}/query?{STABLE}"), &body);
-        let max_item_count = Some(size.to_string());
-        let response =
-            service.world.request(&HttpRequest { continuation, max_item_count, ..request });
+        let headers = paging(Some(&size.to_string()), continuation.as_deref());
+        let response = service.world.request(&HttpRequest { headers, ..request });
         assert_eq!(response.status, 200, "{:?}", json_of(&response));
         pages.push(json_of(&response).as_array().unwrap().clone());
         continuation = header(&response, "x-ms-continuation").map(String::from);
@@ -477,9 +483,8 @@ fn many_at_once() {
     let request =
         service.make("POST", &format!("/enrollments/query?{STABLE}"), &json!({ "query": "*" }));
     for (size, continuation) in [(Some("0"), None), (Some("x"), None), (None, Some("!"))] {
-        let max_item_count = size.map(String::from);
-        let continuation = continuation.map(String::from);
-        let request = HttpRequest { max_item_count, continuation, ..request.clone() };
+        let headers = paging(size, continuation);
+        let request = HttpRequest { headers, ..request.clone() };
         assert_eq!(service.world.request(&request).status, 400);
     }
 }

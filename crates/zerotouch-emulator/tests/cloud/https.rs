@@ -17,8 +17,7 @@ pub(crate) fn request(method: &str, target: &str, body: impl Into<Vec<u8>>) -> H
         host: "localhost:8883".into(),
         authorization: None,
         if_match: None,
-        max_item_count: None,
-        continuation: None,
+        headers: Vec::new(),
         body: body.into(),
         client_chain: Vec::new(),
     }

@@ -5,6 +5,7 @@
 mod allocation;
 mod attestation;
 mod authority;
+mod commands;
 mod enrollments;
 mod faults;
 mod hostile;
@@ -17,4 +18,5 @@ mod records;
 mod renewal;
 mod renewing;
 mod service;
+mod sessions;
 mod support;

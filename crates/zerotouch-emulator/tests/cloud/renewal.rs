@@ -240,8 +240,9 @@ fn sends_an_unacknowledged_result_again() {
     device.world.acknowledge = true;
     device.connection = device.world.connect_hub(&device.identity, false);
     assert_eq!(device.reply("rid-1"), first);
+    device.world.cut(device.connection);
     assert_eq!(device.world.cloud.poll_timeout(), None, "and that was the end of it");
-    device.reconnect(false);
+    device.connection = device.world.connect_hub(&device.identity, false);
     device.nothing();
 }
 

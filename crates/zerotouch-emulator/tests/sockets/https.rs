@@ -6,12 +6,12 @@ use rustls::version::{TLS12, TLS13};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 use zerotouch_emulator::cloud::MAX_HTTP_BODY;
-use zerotouch_mqtt_codec::{ConnectRefusal, Packet};
+use zerotouch_mqtt_codec::{Connect, ConnectRefusal, Login, Packet};
 
 use crate::client::Client;
-use crate::emulator;
+use crate::{emulator, private_key, provision, service_token};
 
-fn read_head(client: &mut Client) -> String {
+pub(crate) fn read_head(client: &mut Client) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -36,6 +36,40 @@ fn requests_are_answered_on_the_port_of_mqtt() {
             client.stream.read_exact(&mut vec![0; length]).unwrap();
         }
     }
+}
+
+// The same as an SDK would send it, over a real connection: the headers are what counts.
+#[test]
+fn a_message_is_sent_by_its_headers() {
+    let emulator = emulator();
+    let key = private_key();
+    let chain = provision(&emulator, "d", &key, &TLS13);
+    let token = service_token(&emulator);
+    let mut service = Client::dial(&emulator, "localhost", &TLS13, None).unwrap();
+    let request = format!(
+        "POST /messages/deviceBound?api-version=2021-04-12 HTTP/1.1\r\nHost: localhost\r\n\
+         Authorization: {token}\r\nIoTHub-To: /devices/d/messages/deviceBound\r\n\
+         IoTHub-MessageId: m1\r\nContent-Length: 2\r\n\r\ngo"
+    );
+    service.stream.write_all(request.as_bytes()).unwrap();
+    service.stream.flush().unwrap();
+    let head = read_head(&mut service);
+    assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
+    let mut hub = Client::dial(&emulator, "localhost", &TLS13, Some((&chain, &key))).unwrap();
+    let username = "localhost/d/?api-version=2021-04-12";
+    let login = Some(Login { username, password: None });
+    hub.send(Connect { client_id: "d", clean_session: false, keep_alive: 60, will: None, login })
+        .unwrap();
+    hub.read(|packet| assert!(matches!(packet, Packet::ConnAck(_)))).unwrap();
+    hub.subscribe("devices/d/messages/devicebound/#");
+    hub.read(|packet| match packet {
+        Packet::Publish(publish) => {
+            assert_eq!(publish.payload, b"go");
+            assert!(publish.topic.as_str().ends_with("&%24.mid=m1"), "{}", publish.topic.as_str());
+        }
+        other => panic!("{other:?}"),
+    })
+    .unwrap();
 }
 
 // What is longer than the emulator takes is refused before it is in memory.
@@ -80,8 +114,8 @@ fn mqtt_over_websocket() {
     let emulator = emulator();
     let mut socket = web_socket(Client::dial(&emulator, "localhost", &TLS13, None).unwrap());
     let mut bytes = Vec::new();
-    let login = zerotouch_mqtt_codec::Login { username: "for/no service", password: None };
-    let connect = zerotouch_mqtt_codec::Connect {
+    let login = Login { username: "for/no service", password: None };
+    let connect = Connect {
         client_id: "d1",
         clean_session: true,
         keep_alive: 60,

@@ -23,13 +23,14 @@ use zerotouch_credentials::{
     CertificateChain, CertificateRequest, ChainPolicy, KeyAlgorithm, PrivateKey, SasToken, Signer,
 };
 use zerotouch_emulator::Emulator;
-use zerotouch_emulator::cloud::{CloudEvent, DpsSettings, Fixture};
+use zerotouch_emulator::cloud::{CloudEvent, DpsSettings, Fixture, SERVICE_POLICIES};
 use zerotouch_emulator::server::StartError;
 use zerotouch_mqtt_codec::{ConnAck, ConnectRefusal, Packet, QoS};
 use zerotouch_time::UnixTime;
 
 mod client;
 mod enrollments;
+mod events;
 mod https;
 
 use client::Client;
@@ -48,6 +49,14 @@ fn now() -> UnixTime {
 
 fn private_key() -> PrivateKey {
     PrivateKey::generate(KeyAlgorithm::EcdsaP384, &mut ChaCha20Rng::seed_from_u64(2)).unwrap()
+}
+
+fn service_token(emulator: &Emulator) -> String {
+    let expiry = now() + Duration::from_secs(600);
+    emulator.with_cloud(|cloud, _| {
+        let (key, policy) = (cloud.service_key(), SERVICE_POLICIES[0]);
+        SasToken::for_service(key, "localhost", policy, expiry).as_str().into()
+    })
 }
 
 fn provision(

@@ -104,6 +104,20 @@ fn a_keep_alive_of_zero_never_ends() {
     assert_eq!(server.poll_timeout(), None);
 }
 
+// A policy's limit holds for who asked for more, or for no end; who asked for less keeps to that.
+#[test]
+fn silence_has_a_limit_of_the_policys() {
+    for (keep_alive, millis) in [(0, 60_000), (60, 60_000), (10, 15_000)] {
+        let config =
+            ServerConfig { max_silence: Some(Duration::from_secs(60)), ..ServerConfig::default() };
+        let mut server = ServerConnection::new(&config, T0);
+        let mut connect = CONNECT.to_vec();
+        connect[11] = keep_alive;
+        serve(&mut server, &connect, T0);
+        assert_eq!(server.poll_timeout(), Some(after(millis)), "{keep_alive}");
+    }
+}
+
 #[test]
 fn the_policy_decides_when_a_message_is_acknowledged() {
     let mut server = connected();

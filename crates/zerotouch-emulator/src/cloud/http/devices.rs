@@ -4,10 +4,11 @@ use base64ct::{Base64, Encoding};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use zerotouch_credentials::{SymmetricKey, Thumbprint};
+use zerotouch_credentials::SymmetricKey;
 
 use super::super::effects::Effects;
 use super::super::fixture::SymmetricKeys;
+use super::super::namespace::Policy;
 use super::super::registry::{Device, DeviceKey, HubCredential};
 use super::super::services::Services;
 use super::service::{is_stale, respond, top};
@@ -104,16 +105,19 @@ fn enter(
             Some(status) => status == Status::Enabled,
             None => former.is_none_or(|former| former.enabled),
         };
-        Ok((credential(entry.authentication, former, fx)?, enabled))
+        let first_policy = services.namespace.policies().next();
+        Ok((credential(entry.authentication, former, first_policy, fx)?, enabled))
     });
     let (credential, enabled) = match entry {
         Ok(entry) => entry,
         Err(message) => return hub_error(400, "ArgumentInvalid", message, call.clock, fx),
     };
+    let former = former.map(etag);
     let registry = &mut services.namespace.registry;
     registry.enter(key, (credential, enabled), call.clock.wall, &mut fx.rng);
-    if !enabled {
-        services.hubs.disconnect(key, fx);
+    if registry.device(key).map(etag) != former {
+        let why = "its credential was changed, or it was disabled";
+        services.hubs.disconnect(key, why, fx);
     }
     match services.namespace.registry.device(key) {
         Some(device) => respond(&describe(services, key, device)),
@@ -135,10 +139,12 @@ fn read(call: Call<'_>, key: &DeviceKey) -> Result<Entry, &'static str> {
     Ok(entry)
 }
 
-/// A device that is issued its certificates keeps that unless another way is named.
+/// A device that is issued its certificates stays under its policy. Another one that shall be comes under
+/// the first there is, until it registers and its enrolment says which.
 fn credential(
     given: Authentication,
     former: Option<&Device>,
+    first_policy: Option<&Policy>,
     fx: &mut Effects,
 ) -> Result<HubCredential, &'static str> {
     match given.r#type.as_deref() {
@@ -155,16 +161,18 @@ fn credential(
             let given = given.x509_thumbprint.ok_or("there are no thumbprints")?;
             let given = [given.primary_thumbprint, given.secondary_thumbprint];
             let thumbprints = given.iter().flatten().filter(|text| !text.is_empty());
-            let thumbprints: Result<Vec<Thumbprint>, _> =
-                thumbprints.map(|text| text.to_ascii_uppercase().parse()).collect();
-            let thumbprints = thumbprints.map_err(|_| "a thumbprint is SHA-256, 64 hex digits")?;
-            Ok(HubCredential::Certificates(thumbprints))
+            let thumbprints: Result<_, _> = thumbprints.map(|text| text.parse()).collect();
+            let message = "a thumbprint is SHA-256 or SHA-1, 64 or 40 hex digits";
+            Ok(HubCredential::Certificates(thumbprints.map_err(|_| message)?))
         }
         Some("certificateAuthority") => match former.map(|former| &former.credential) {
             Some(HubCredential::Issued { policy }) => {
                 Ok(HubCredential::Issued { policy: policy.clone() })
             }
-            _ => Err("certificates are issued to devices that registered with a csr"),
+            _ => match first_policy {
+                Some(policy) => Ok(HubCredential::Issued { policy: policy.settings.name.clone() }),
+                None => Err("there is no policy under which certificates are issued"),
+            },
         },
         Some(_) => Err("authentication is of no known type"),
     }
@@ -189,7 +197,7 @@ fn describe(services: &Services, key: &DeviceKey, device: &Device) -> Value {
         "etag": etag(device),
         "status": if device.enabled { "enabled" } else { "disabled" },
         "connectionState": connection_state(services, key),
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": services.hubs.commands.count(key),
         "authentication": {
             "type": r#type,
             "symmetricKey": { "primaryKey": primary, "secondaryKey": secondary },
@@ -215,7 +223,7 @@ pub(super) fn etag(device: &Device) -> String {
         }
         HubCredential::Certificates(prints) => {
             for print in prints {
-                hash.update(print.as_bytes());
+                hash.update(print.to_string());
             }
         }
         HubCredential::Issued { policy } => hash.update(policy),

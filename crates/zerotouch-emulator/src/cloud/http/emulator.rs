@@ -1,10 +1,11 @@
-//! What the vendor has no API for: faults, and the time of day. To whoever holds a token for the service
+//! What the vendor has no API for: faults, the time of day, and what happens. To whoever holds a token for the service
 //! API.
 //!
 //! | request | |
 //! |---|---|
 //! | `GET`, `POST`, `DELETE /$emulator/faults`, `DELETE /$emulator/faults/{id}` | what goes wrong on demand |
 //! | `GET`, `POST /$emulator/clock` | the time of day: `{"set": time}` or `{"advance": duration}` |
+//! | `GET /$emulator/events?device=…&event=…` | what happens: see the module of that name |
 //! | `/$emulator/namespace/…` | see the module of that name |
 
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::super::fault::FaultRule;
 use super::super::services::Services;
 use super::super::text_form;
 use super::service::{is_authorized, respond};
-use super::{Call, HttpResponse, namespace};
+use super::{Call, HttpResponse, events, namespace};
 
 /// Where these are.
 pub(super) const PREFIX: &str = "$emulator";
@@ -70,8 +71,9 @@ pub(super) fn answer(
             services.set_time(time, call.clock, fx);
             respond(&json!({ "time": rfc3339(time) }))
         }
+        ("GET", ["events"]) => events::answer(call),
         (_, ["namespace", rest @ ..]) => namespace::answer(services, rest, call, fx),
-        (_, ["faults" | "clock"] | ["faults", _]) => HttpResponse::empty(405),
+        (_, ["faults" | "clock" | "events"] | ["faults", _]) => HttpResponse::empty(405),
         _ => HttpResponse::empty(404),
     }
 }

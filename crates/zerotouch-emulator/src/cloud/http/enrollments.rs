@@ -276,14 +276,14 @@ pub(super) fn page<'a, D: FnOnce() -> Value>(
     item_type: &str,
     items: impl Iterator<Item = (&'a String, D)>,
 ) -> Outcome {
-    let size = match &call.request.max_item_count {
+    let size = match call.request.header("x-ms-max-item-count") {
         None => MAX_PAGE,
         Some(text) => match text.parse() {
             Ok(size @ 1..) => MAX_PAGE.min(size),
             _ => return Err(Fault::Member("x-ms-max-item-count is no number of items")),
         },
     };
-    let after = match &call.request.continuation {
+    let after = match call.request.header("x-ms-continuation") {
         None => None,
         Some(token) => {
             let key = Base64UrlUnpadded::decode_vec(token).ok();

@@ -111,7 +111,7 @@ pub(super) fn store(
         let body = "<?xml version=\"1.0\" encoding=\"utf-8\"?><Error>\
                     <Code>AuthenticationFailed</Code></Error>";
         let headers = vec![("content-type", "application/xml".into())];
-        return HttpResponse { status: 403, headers, body: body.into() };
+        return HttpResponse { headers, body: body.into(), ..HttpResponse::empty(403) };
     };
     let body = &call.request.body;
     upload.sha256 = Some(hex(&Sha256::digest(body)));

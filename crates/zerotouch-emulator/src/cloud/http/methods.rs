@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use zerotouch_hub::wire::MAX_METHOD_LENGTH;
 
 use super::super::clock::Clock;
 use super::super::effects::Effects;
@@ -11,7 +12,7 @@ use super::super::exchange::CallOutcome;
 use super::super::registry::DeviceKey;
 use super::super::services::Services;
 use super::service::respond;
-use super::{Call, HttpResponse, devices, hub_error};
+use super::{Call, HttpResponse, device_error, devices, hub_error};
 
 /// What the documentation allows, and what is meant where nothing is said.
 const TIMEOUTS: std::ops::RangeInclusive<u64> = 5..=300;
@@ -46,11 +47,16 @@ pub(super) fn answer(
     }
     // Without a payload a device gets the JSON for none.
     let payload = payload.to_string();
+    if payload.len() > MAX_METHOD_LENGTH {
+        let message = "the payload is larger than 128 KiB";
+        return Some(hub_error(413, "MessageTooLarge", message, call.clock, fx));
+    }
     let until = call.clock.monotonic + Duration::from_secs(timeout);
     let called = services.hubs.call(key, (&method_name, payload.as_bytes()), (call.id, until), fx);
     (!called).then(|| {
-        let message = "The device is not online, or takes no methods";
-        hub_error(404, "DeviceNotOnline", message, call.clock, fx)
+        let message = "The operation failed because the requested device isn't online or hasn't \
+                       registered the direct method callback.";
+        device_error((404_103, "DeviceNotOnline"), message, call.clock, fx)
     })
 }
 
@@ -67,7 +73,8 @@ pub(in crate::cloud) fn conclude(
             respond(&json!({ "status": status, "payload": payload }))
         }
         CallOutcome::TimedOut => {
-            hub_error(504, "GatewayTimeout", "Timed out waiting for the response", clock, fx)
+            let message = "Timed out waiting for the response from device.";
+            device_error((504_101, "GatewayTimeout"), message, clock, fx)
         }
     }
 }

@@ -5,7 +5,9 @@
 //! | `GET`, `PUT`, `DELETE /devices/{id}`, `GET /devices?top=` | the registry |
 //! | `GET`, `PATCH`, `PUT /twins/{id}` | twins |
 //! | `POST /twins/{id}/methods` | direct methods |
-//! | `POST /devices/query` | all twins: one query is understood |
+//! | `POST /messages/devicebound`, `/devices/{id}/messages/devicebound` | a message to a device |
+//! | `DELETE /devices/{id}/commands` | all that wait for it |
+//! | `POST /devices/query` | all twins, or one: two queries are understood |
 //! | `GET /statistics/devices`, `/statistics/service` | how many there are |
 
 use serde_json::json;
@@ -16,7 +18,7 @@ use super::super::effects::Effects;
 use super::super::enrollment::SAS_SKEW;
 use super::super::registry::DeviceKey;
 use super::super::services::Services;
-use super::{Call, HttpResponse, devices, hub_error, methods, twins};
+use super::{Call, HttpResponse, devices, hub_error, messages, methods, twins};
 
 /// The shared access policies that a token for the service API may name. They have one key.
 pub const SERVICE_POLICIES: [&str; 4] =
@@ -40,6 +42,18 @@ pub(super) fn answer(
         ("GET", ["devices"]) => devices::list(services, hub, call),
         ("POST", ["devices", "query"]) => twins::query(services, hub, call, fx),
         (_, ["devices", id]) => devices::answer(services, &key(id), call, fx),
+        ("POST", ["messages", endpoint]) if is_devicebound(endpoint) => {
+            if let Some(id) = messages::addressee(call) {
+                messages::send(services, &key(&id), call, fx)
+            } else {
+                let message = "iothub-to names no device";
+                hub_error(400, "ArgumentInvalid", message, call.clock, fx)
+            }
+        }
+        ("POST", ["devices", id, "messages", endpoint]) if is_devicebound(endpoint) => {
+            messages::send(services, &key(id), call, fx)
+        }
+        ("DELETE", ["devices", id, "commands"]) => messages::purge(services, &key(id), call, fx),
         ("POST", ["twins", id, "methods"]) => {
             return methods::answer(services, &key(id), call, fx);
         }
@@ -60,6 +74,11 @@ pub(super) fn answer(
         }
         _ => HttpResponse::empty(404),
     })
+}
+
+/// The vendor writes it both ways.
+fn is_devicebound(endpoint: &str) -> bool {
+    endpoint.eq_ignore_ascii_case("devicebound")
 }
 
 pub(super) fn respond(body: &serde_json::Value) -> HttpResponse {

@@ -11,8 +11,9 @@ use super::super::services::Services;
 use super::service::{is_stale, respond};
 use super::{Call, HttpResponse, devices, hub_error};
 
-/// The one query that is understood, but for case and spaces.
-const ALL: &str = "select * from devices";
+/// The query that is understood, but for case and spaces; `WHERE deviceId = '…'` may follow.
+const ALL: &str = "select*fromdevices";
+const ONE: &str = "wheredeviceid=";
 
 #[derive(Deserialize)]
 struct Change {
@@ -36,21 +37,37 @@ pub(super) fn query(
     call: Call<'_>,
     fx: &mut Effects,
 ) -> HttpResponse {
-    let words = serde_json::from_slice::<Query>(&call.request.body).map(|query| {
-        let words: Vec<String> = query.query.split_whitespace().map(str::to_lowercase).collect();
-        words.join(" ")
-    });
-    if !words.is_ok_and(|words| words == ALL) {
-        return hub_error(
-            400,
-            "ArgumentInvalid",
-            "only SELECT * FROM devices is emulated",
-            call.clock,
-            fx,
-        );
-    }
-    let keys: Vec<DeviceKey> = services.devices_of(hub).map(|(key, _)| key.clone()).collect();
+    let query = serde_json::from_slice::<Query>(&call.request.body);
+    let Some(wanted) = query.ok().and_then(|query| wanted(&query.query)) else {
+        let message = "only SELECT * FROM devices [WHERE deviceId = '…'] is emulated";
+        return hub_error(400, "ArgumentInvalid", message, call.clock, fx);
+    };
+    let keys: Vec<DeviceKey> = match wanted {
+        Wanted::All => services.devices_of(hub).map(|(key, _)| key.clone()).collect(),
+        Wanted::One(device_id) => vec![DeviceKey { hub, device_id }],
+    };
     respond(&keys.iter().filter_map(|key| describe(services, key)).collect())
+}
+
+/// What a query asks for.
+enum Wanted {
+    All,
+    One(String),
+}
+
+fn wanted(query: &str) -> Option<Wanted> {
+    // No device id has a space in it.
+    let query: String = query.split_whitespace().collect();
+    let after = |text: &str, prefix: &str| {
+        let (head, rest) = text.split_at_checked(prefix.len())?;
+        head.eq_ignore_ascii_case(prefix).then(|| rest.to_owned())
+    };
+    let condition = after(&query, ALL)?;
+    if condition.is_empty() {
+        return Some(Wanted::All);
+    }
+    let quoted = after(&condition, ONE)?;
+    Some(Wanted::One(quoted.strip_prefix('\'')?.strip_suffix('\'')?.into()))
 }
 
 pub(super) fn answer(
@@ -72,21 +89,25 @@ pub(super) fn answer(
         return hub_error(400, "ArgumentInvalid", "the body is no twin", call.clock, fx);
     };
     let desired = properties.and_then(|properties| properties.desired);
-    let twin = services.hubs.twin_mut(key);
+    // A change is made as a whole or not at all.
+    let mut twin = services.hubs.twin(key).into_owned();
     let told = if call.method == "PUT" {
-        twin.replace_tags(tags.unwrap_or_default());
-        Some(twin.replace_desired(desired.unwrap_or_default()))
+        let tags = twin.replace_tags(tags.unwrap_or_default());
+        tags.and_then(|()| twin.replace_desired(desired.unwrap_or_default()).map(Some))
     } else {
-        twin.tag(tags.unwrap_or_default());
-        desired.map(|desired| twin.desire(desired))
+        let tags = twin.tag(tags.unwrap_or_default());
+        tags.and_then(|()| desired.map(|desired| twin.desire(desired)).transpose())
     };
-    match told.transpose() {
-        Ok(Some((version, sent))) => services.hubs.tell_desired(key, version, &sent, fx),
-        Ok(None) => {}
+    let told = match told {
+        Ok(told) => told,
         Err(error) => {
             let message = error.to_string();
             return hub_error(400, "ArgumentInvalid", &message, call.clock, fx);
         }
+    };
+    *services.hubs.twin_mut(key) = twin;
+    if let Some((version, sent)) = told {
+        services.hubs.tell_desired(key, version, &sent, fx);
     }
     match describe(services, key) {
         Some(twin) => respond(&twin),
@@ -104,7 +125,7 @@ fn describe(services: &Services, key: &DeviceKey) -> Option<Value> {
         "deviceEtag": devices::etag(device),
         "status": if device.enabled { "enabled" } else { "disabled" },
         "connectionState": devices::connection_state(services, key),
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": services.hubs.commands.count(key),
     });
     if let (Value::Object(twin), Value::Object(members)) = (&mut twin, members) {
         twin.extend(members);
