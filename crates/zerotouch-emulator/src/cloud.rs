@@ -39,13 +39,14 @@ mod throttle;
 mod twin;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use chacha20::ChaCha20Rng;
 use zerotouch_credentials::{Certificate, KeyError, SymmetricKey};
 use zerotouch_mqtt_session::{CloseReason, ServerConfig, ServerConnection, ServerEvent};
 use zerotouch_time::{Instant, Now, UnixTime};
 
-pub use self::authority::AuthorityError;
+pub use self::authority::{AuthorityError, MakeSigner};
 use self::clock::Clock;
 use self::connection::Connection;
 use self::effects::{At, Effects, Timer};
@@ -93,8 +94,19 @@ pub enum CloudError {
 impl Cloud {
     /// A cloud with the contents of `fixture`, all of whose keys and names come from `rng`. `now` is
     /// when its authority begins.
-    pub fn new(fixture: Fixture, mut rng: ChaCha20Rng, now: UnixTime) -> Result<Self, CloudError> {
-        let services = Services::new(fixture, now, &mut rng)?;
+    pub fn new(fixture: Fixture, rng: ChaCha20Rng, now: UnixTime) -> Result<Self, CloudError> {
+        Self::with_signer(fixture, rng, now, |key| Ok(Arc::new(key)))
+    }
+
+    /// As [`Cloud::new`], and its authority signs by what `signer` makes of its keys. If that takes
+    /// random numbers from elsewhere, the same inputs no longer give the same bytes.
+    pub fn with_signer(
+        fixture: Fixture,
+        mut rng: ChaCha20Rng,
+        now: UnixTime,
+        signer: MakeSigner,
+    ) -> Result<Self, CloudError> {
+        let services = Services::new(fixture, signer, now, &mut rng)?;
         Ok(Self {
             services,
             mqtt: ServerConfig::default(),

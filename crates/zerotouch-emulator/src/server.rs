@@ -24,11 +24,14 @@ mod web_socket;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
-use zerotouch_credentials::SymmetricKey;
+use zerotouch_credentials::{
+    AwsLcKey, KeyAlgorithm, PrivateKey, PrivateKeyError, Signer, SymmetricKey,
+};
 use zerotouch_time::{Now, UnixTime};
 
 use self::cloud::StoredCloud;
@@ -48,6 +51,8 @@ use crate::cloud::{
 
 /// The port of MQTT over TLS, which clients dial at an assigned hub.
 pub const MQTT_PORT: u16 = 8883;
+/// How many connections an emulator serves at once unless told otherwise.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 16 * 1024;
 
 /// A running emulator. Dropping it closes its connections and frees its port.
 ///
@@ -78,6 +83,7 @@ pub struct EmulatorBuilder {
     seed: Option<u64>,
     data_dir: Option<PathBuf>,
     max_connections: usize,
+    keep_events: bool,
 }
 
 /// Why an emulator did not start.
@@ -148,7 +154,7 @@ impl EmulatorBuilder {
     }
 
     /// Draws keys, certificates and ids from this seed, so that two runs are alike. Without one they
-    /// come from the system's random numbers.
+    /// come from the system's random numbers, and so does a part of each signature, which is faster.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -164,10 +170,19 @@ impl EmulatorBuilder {
         self
     }
 
-    /// How many connections are served at once; default 16,384. Further ones are closed at once.
+    /// How many connections are served at once; default
+    /// [`DEFAULT_MAX_CONNECTIONS`]. Further ones are closed at once.
     #[must_use]
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.max_connections = limit;
+        self
+    }
+
+    /// Whether what happens is kept for [`Emulator::next_event`]; default yes. Where nobody asks, it is
+    /// memory and time for nothing.
+    #[must_use]
+    pub fn keep_events(mut self, keep: bool) -> Self {
+        self.keep_events = keep;
         self
     }
 
@@ -184,15 +199,25 @@ impl EmulatorBuilder {
         };
         // The server's certificates first: what the fixture draws does not change them.
         let tls = ServerTls::new(&self.fixture.hubs, now, &mut rng)?;
-        let mut cloud = Cloud::new(self.fixture, rng, created)?;
+        let mut cloud = match self.seed {
+            Some(_) => Cloud::new(self.fixture, rng, created)?,
+            None => Cloud::with_signer(self.fixture, rng, created, fast_signer)?,
+        };
         if let Some(snapshot) = snapshot {
             cloud.restore(snapshot, random_numbers(None)?)?;
         }
-        let engine = StoredCloud::new(cloud, storage);
+        let engine = StoredCloud::new(cloud, storage, self.keep_events);
         let ServerTls { acceptor, ca_pem } = tls;
         let entrance = |shared: &_| entrance(acceptor, shared);
         let host = Host::start(engine, listener, entrance, self.max_connections)?;
         Ok(Emulator { host, ca_pem })
+    }
+}
+
+fn fast_signer(key: PrivateKey) -> Result<Arc<dyn Signer>, PrivateKeyError> {
+    match key.algorithm() {
+        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 => Ok(Arc::new(AwsLcKey::new(&key)?)),
+        _ => Ok(Arc::new(key)),
     }
 }
 
@@ -230,7 +255,8 @@ impl Emulator {
             address: "127.0.0.1:0".into(),
             seed: None,
             data_dir: None,
-            max_connections: 16 * 1024,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            keep_events: true,
         }
     }
 

@@ -1,10 +1,10 @@
 //! The certificate authority of Azure Device Registry: one root, one issuing authority per policy.
 //!
 //! ```text
-//!   root (P-384)  ──►  issuing authority of a policy (P-384)  ──►  device certificate
+//!   root  ──►  issuing authority of a policy  ──►  device certificate
 //! ```
 //!
-//! The profile of the device certificate is not published. This one holds what the documentation
+//! Both authorities are on P-384 unless the fixture says otherwise. The profile of the device certificate is not published. This one holds what the documentation
 //! names: the device id as only name, a per-device identifier, and what a client certificate needs.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use rcgen::SanType;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
-use zerotouch_credentials::{Certificate, KeyAlgorithm, PrivateKey};
+use zerotouch_credentials::{Certificate, KeyAlgorithm, PrivateKey, PrivateKeyError, Signer};
 use zerotouch_time::UnixTime;
 
 use super::fixture::CredentialPolicy;
@@ -49,6 +49,16 @@ pub enum AuthorityError {
     UnknownDevice,
 }
 
+/// The keys of the authority.
+#[derive(Clone, Copy)]
+pub(super) struct AuthorityKeys {
+    pub(super) algorithm: KeyAlgorithm,
+    pub(super) signer: MakeSigner,
+}
+
+/// What signs with a key that was drawn.
+pub type MakeSigner = fn(PrivateKey) -> Result<Arc<dyn Signer>, PrivateKeyError>;
+
 /// Whom a certificate is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subject<'a> {
@@ -77,11 +87,13 @@ impl Authority {
     /// Makes the root, and an issuing authority for each policy.
     pub(super) fn new(
         policies: &[CredentialPolicy],
+        keys: AuthorityKeys,
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, AuthorityError> {
         let new_key = |rng: &mut ChaCha20Rng| {
-            PrivateKey::generate(KeyAlgorithm::EcdsaP384, rng).map(Arc::new).map_err(PkiError::from)
+            let key = PrivateKey::generate(keys.algorithm, rng).and_then(keys.signer);
+            key.map_err(PkiError::from)
         };
         let root = CertificationAuthority::root(
             &format!("zerotouch device root {MARK}"),

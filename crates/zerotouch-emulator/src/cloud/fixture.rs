@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use zerotouch_credentials::{Certificate, SymmetricKey};
+use zerotouch_credentials::{Certificate, KeyAlgorithm, SymmetricKey};
 use zerotouch_dps::{ConnectionProfile, IdError, IdScope, RegistrationId};
 
 /// The emulated cloud's contents and manners. [`Fixture::default`] is what a laptop needs: the
@@ -15,6 +15,9 @@ pub struct Fixture {
     pub id_scope: String,
     /// Host names of the hubs, as devices dial them; default `["localhost"]`.
     pub hubs: Vec<String>,
+    /// The algorithm of the namespace's authority, its root and its issuing authorities alike; default
+    /// P-384, as the real one.
+    pub ca_algorithm: KeyAlgorithm,
     /// The namespace's credential policies.
     pub credential_policies: Vec<CredentialPolicy>,
     /// Enrolment groups, asked in this order.
@@ -309,6 +312,7 @@ impl Default for Fixture {
         Self {
             id_scope: Self::DEFAULT_ID_SCOPE.into(),
             hubs: vec!["localhost".into()],
+            ca_algorithm: KeyAlgorithm::EcdsaP384,
             credential_policies: vec![CredentialPolicy::new(Self::DEFAULT_POLICY)],
             enrollment_groups: vec![EnrollmentGroup::symmetric(Self::DEFAULT_GROUP)],
             individual_enrollments: vec![IndividualEnrollment {

@@ -11,7 +11,7 @@ use zerotouch_time::UnixTime;
 
 use super::CloudError;
 use super::admission::{self, HubRefusal};
-use super::authority::Authority;
+use super::authority::{Authority, AuthorityKeys, MakeSigner};
 use super::clock::{Clock, uuid};
 use super::connection::Peer;
 use super::dps::{self, Dps};
@@ -57,13 +57,15 @@ pub struct DeviceRecord<'a> {
 impl Services {
     pub(super) fn new(
         fixture: Fixture,
+        signer: MakeSigner,
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, CloudError> {
         fixture.check()?;
         let enrollments =
             Enrollments::new(fixture.enrollment_groups, fixture.individual_enrollments, rng)?;
-        let authority = Authority::new(&fixture.credential_policies, now, rng)?;
+        let keys = AuthorityKeys { algorithm: fixture.ca_algorithm, signer };
+        let authority = Authority::new(&fixture.credential_policies, keys, now, rng)?;
         Ok(Self {
             dps: Dps::new(fixture.id_scope, fixture.hubs.clone(), fixture.dps, enrollments),
             namespace: Namespace::new(authority, fixture.credential_policies),

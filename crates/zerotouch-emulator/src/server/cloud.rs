@@ -21,6 +21,7 @@ pub(super) struct StoredCloud {
     answers: HashMap<RequestId, oneshot::Sender<HttpResponse>>,
     last_request: u64,
     storage: Option<Storage>,
+    keep_events: bool,
     /// Which of the cloud's changes are stored.
     stored: u64,
 }
@@ -34,7 +35,7 @@ struct Queue {
 }
 
 impl StoredCloud {
-    pub(super) fn new(cloud: Cloud, storage: Option<Storage>) -> Self {
+    pub(super) fn new(cloud: Cloud, storage: Option<Storage>, keep_events: bool) -> Self {
         Self {
             stored: cloud.changes(),
             cloud,
@@ -42,6 +43,7 @@ impl StoredCloud {
             answers: HashMap::new(),
             last_request: 0,
             storage,
+            keep_events,
         }
     }
 
@@ -131,6 +133,9 @@ impl Engine for StoredCloud {
                 self.queues.remove(&id);
                 self.cloud.handle_closed(id, now);
             }
+        }
+        if !self.keep_events {
+            while self.cloud.poll_event().is_some() {}
         }
     }
 

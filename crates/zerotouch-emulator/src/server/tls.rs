@@ -56,7 +56,7 @@ impl ServerTls {
 
         let key = PrivateKeyDer::from_pem_slice(key.to_pkcs8_pem()?.as_bytes())
             .map_err(|e| rustls::Error::General(e.to_string()))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_client_cert_verifier(Arc::new(AnyClient { provider }))

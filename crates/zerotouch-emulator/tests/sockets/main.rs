@@ -158,7 +158,7 @@ fn tls_is_not_for_show() {
     let chain = provision(&emulator, "d", &private_key(), version);
     let other_key =
         PrivateKey::generate(KeyAlgorithm::EcdsaP384, &mut ChaCha20Rng::seed_from_u64(3)).unwrap();
-    let provider = rustls::crypto::ring::default_provider();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
     let pem = other_key.to_pkcs8_pem().unwrap();
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
     let signing_key = provider.key_provider.load_private_key(key).unwrap();
