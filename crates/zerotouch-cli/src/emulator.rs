@@ -6,14 +6,19 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 use tempfile::TempDir;
-use zerotouch_emulator::server::{MQTT_PORT, PLAIN_MQTT_PORT};
+use zerotouch_emulator::cloud::{EnrollmentGroup, Fixture, Quota};
+use zerotouch_emulator::server::{DEFAULT_MAX_CONNECTIONS, MQTT_PORT, PLAIN_MQTT_PORT};
 use zerotouch_emulator::{Emulator, PlainBrokerServer};
 use zerotouch_mqtt_session::PlainBrokerConfig;
 
 use crate::arguments::{self, Output};
+use crate::descriptors;
 use crate::failure::CliError;
+use crate::pki::read_chain;
 use crate::timeline::write_line;
 
+/// The group of the devices of `--enroll-ca`.
+const X509_GROUP: &str = "x509-group";
 /// How often the queue of events is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -22,7 +27,11 @@ pub(crate) async fn run(arguments: arguments::Emulator) -> Result<(), CliError> 
 }
 
 async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
-    let mut builder = Emulator::builder().port(arguments.port.unwrap_or(MQTT_PORT));
+    let mut builder = Emulator::builder()
+        .port(arguments.port.unwrap_or(MQTT_PORT))
+        .fixture(fixture(&arguments)?)
+        .keep_events(!arguments.quiet);
+    warn_of_few_descriptors();
     if let Some(seed) = arguments.seed {
         builder = builder.seed(seed);
     }
@@ -43,8 +52,38 @@ async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
         .map_err(|source| CliError::Write { path: ca_file.clone(), source })?;
 
     announce(&emulator, &ca_file, arguments.output);
-    follow(|| emulator.next_event(Duration::ZERO), arguments.output).await;
+    if arguments.quiet {
+        interrupted().await;
+    } else {
+        follow(|| emulator.next_event(Duration::ZERO), arguments.output).await;
+    }
     Ok(())
+}
+
+/// The default cloud, changed as the command line says.
+fn fixture(arguments: &arguments::Emulator) -> Result<Fixture, CliError> {
+    let mut fixture = Fixture { ca_algorithm: arguments.ca_alg.into(), ..Fixture::default() };
+    if let Some(path) = &arguments.enroll_ca {
+        let authorities = read_chain(path)?.iter().cloned().collect();
+        fixture.enrollment_groups.push(EnrollmentGroup::x509(X509_GROUP, authorities));
+    }
+    if arguments.unthrottled {
+        let quota = &mut fixture.dps.registrations;
+        *quota = Quota { count: 1_000_000, ..*quota };
+    }
+    Ok(fixture)
+}
+
+/// What it cannot hold it would refuse without a word, when it is too late.
+fn warn_of_few_descriptors() {
+    let wanted = DEFAULT_MAX_CONNECTIONS as u64;
+    if let Some(room) = descriptors::room_for_connections().filter(|room| *room < wanted) {
+        let needed = descriptors::needed(wanted);
+        eprintln!(
+            "warning: only {room} connections can be held at once, not {wanted}: too few files may be \
+             open; raise the limit with ulimit -n {needed}"
+        );
+    }
 }
 
 async fn plain_broker(arguments: arguments::Emulator) -> Result<(), CliError> {
@@ -66,7 +105,11 @@ async fn plain_broker(arguments: arguments::Emulator) -> Result<(), CliError> {
             "A plain MQTT 3.1.1 broker for tests, on {address}, without TLS.\n\nCtrl-C ends it.\n"
         ),
     });
-    follow(|| broker.next_event(Duration::ZERO), arguments.output).await;
+    if arguments.quiet {
+        interrupted().await;
+    } else {
+        follow(|| broker.next_event(Duration::ZERO), arguments.output).await;
+    }
     Ok(())
 }
 
@@ -144,7 +187,7 @@ fn line(event: &impl Serialize, output: Output) -> String {
 }
 
 /// SIGINT or, where it exists, SIGTERM.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     #[cfg(unix)]
     if let Ok(mut terminate) =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())

@@ -15,6 +15,7 @@ use spki::SubjectPublicKeyInfoRef;
 use self::rust_crypto::verify as verify_ecdsa;
 #[cfg(feature = "aws-lc-rs")]
 use crate::aws_lc::verify as verify_ecdsa;
+use crate::certificate::Certificate;
 use crate::oid::{CURVE_P256, CURVE_P384, EC_PUBLIC_KEY, ECDSA_SHA256, ECDSA_SHA384, RSA_SHA256};
 #[cfg(feature = "rsa")]
 use crate::oid::{RSA_ENCRYPTION, RSA_SHA384, RSA_SHA512};
@@ -202,6 +203,52 @@ impl SignatureVerificationAlgorithm for Algorithm {
             #[cfg(feature = "rsa")]
             (_, Hash::Sha512) => alg_id::ECDSA_SHA512,
         }
+    }
+}
+
+/// A signature that has been verified.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Link<'a> {
+    /// The bits of the issuer's key.
+    key: &'a [u8],
+    signed: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl<'a> Link<'a> {
+    /// What `certificate` has of `issuer`, which is verified already.
+    pub(crate) fn new(certificate: &'a Certificate, issuer: &'a Certificate) -> Option<Self> {
+        let (signed, signature) = certificate.signed_parts()?;
+        Some(Self { key: key(issuer.public_key())?.1, signed, signature })
+    }
+}
+
+/// An algorithm that knows some signatures to be good, down to the last byte of key and message.
+#[derive(Debug)]
+pub(crate) struct Verified<'a> {
+    pub(crate) links: &'a [Link<'a>],
+    pub(crate) algorithm: &'static dyn SignatureVerificationAlgorithm,
+}
+
+impl SignatureVerificationAlgorithm for Verified<'_> {
+    fn verify_signature(
+        &self,
+        key: &[u8],
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<(), InvalidSignature> {
+        if self.links.contains(&Link { key, signed, signature }) {
+            return Ok(());
+        }
+        self.algorithm.verify_signature(key, signed, signature)
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        self.algorithm.public_key_alg_id()
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        self.algorithm.signature_alg_id()
     }
 }
 

@@ -115,7 +115,7 @@ pub enum StartError {
     Tls(#[from] rustls::Error),
     /// The server's key could not be handed to TLS.
     #[error("the server's key was not usable: {0}")]
-    Key(#[from] zerotouch_credentials::PrivateKeyError),
+    Key(#[from] PrivateKeyError),
     /// The system gave no random numbers.
     #[error("the system gave no random numbers: {0}")]
     Randomness(#[from] getrandom::Error),

@@ -312,3 +312,15 @@ fn a_data_directory_remembers_authorities_and_devices() {
     assert!(matches!(refusal, StartError::Storage(_)), "{refusal}");
     assert_eq!(std::fs::read(&file).unwrap(), b"{}", "what cannot be read is not overwritten");
 }
+
+// Where nobody asks for events, none is kept; the service is the same.
+#[test]
+fn events_are_not_kept_for_nobody() {
+    for keep in [true, false] {
+        let dps = DpsSettings { retry_after: Duration::ZERO, ..DpsSettings::default() };
+        let fixture = Fixture { dps, ..Fixture::default() };
+        let emulator = Emulator::builder().fixture(fixture).keep_events(keep).start().unwrap();
+        provision(&emulator, "d", &private_key(), &rustls::version::TLS13);
+        assert_eq!(emulator.next_event(Duration::ZERO).is_some(), keep);
+    }
+}
