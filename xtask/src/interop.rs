@@ -125,7 +125,7 @@ fn node(script: &str) -> Unavailable<Process> {
 }
 
 /// The tool as `cargo build --release` leaves it.
-fn zerotouch() -> Result<PathBuf> {
+pub(crate) fn zerotouch() -> Result<PathBuf> {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let binary = target.join("release").join(format!("zerotouch{}", std::env::consts::EXE_SUFFIX));

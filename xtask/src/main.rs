@@ -5,6 +5,7 @@ mod conformance;
 mod fuzz;
 mod interop;
 mod layers;
+mod load;
 mod process;
 mod test;
 
@@ -50,6 +51,9 @@ enum Command {
         /// Run the device's alone, and the vendor's client beside ours
         #[arg(long, conflicts_with_all = ["check", "table"])]
         device: bool,
+        /// Load the emulator, and mosquitto beside it
+        #[arg(long, conflicts_with_all = ["table", "device"])]
+        load: bool,
     },
 }
 
@@ -61,7 +65,8 @@ fn main() -> ExitCode {
         Command::Conformance => conformance::run(),
         Command::Interop => interop::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
-        Command::Bench { check, table, device } => bench(check, table, device),
+        Command::Bench { check, load: true, .. } => load::run(check),
+        Command::Bench { check, table, device, .. } => bench(check, table, device),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -67,6 +67,11 @@ impl Process {
             .is_ok_and(|status| status.success())
     }
 
+    /// Is it there, whatever it makes of its arguments?
+    pub(crate) fn starts(mut self) -> bool {
+        self.0.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    }
+
     fn name(&self) -> String {
         let program = PathBuf::from(self.0.get_program());
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hyper::Method;
 use zerotouch_credentials::KeyAlgorithm;
+use zerotouch_emulator::cloud::Fixture;
 use zerotouch_mqtt_codec::{TopicError, TopicFilter};
 use zerotouch_pkcs11::KeyReference;
 
@@ -31,8 +31,27 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Run DPS, the Device Registry's certificate authority and IoT Hub on this machine, for tests
     Emulator(Emulator),
+    /// Put a provisioning service, a hub or an MQTT broker under load, with many devices in one process
+    ///
+    /// `provision`: each device registers with a certificate request, checks the chain that is issued and
+    /// connects to its hub with it, once. `idle`: they stay connected, and in the end send one message each,
+    /// which has to be acknowledged. `telemetry`: they send at QoS 1, as fast as they are acknowledged. What
+    /// devices have from the factory, keys and certificates, is made before the clock runs.
+    Fleet(Fleet),
     /// Make keys and certificates to try X.509 attestation with, and check those you have
     Pki(Pki),
+}
+
+impl Command {
+    /// How many threads its tasks run on. Of a fleet that provisions, cryptography is half of the work.
+    pub(crate) fn threads(&self) -> usize {
+        match self {
+            Self::Fleet(fleet) if fleet.mode == FleetMode::Provision => {
+                std::thread::available_parallelism().map_or(1, usize::from).min(4)
+            }
+            _ => 1,
+        }
+    }
 }
 
 /// How results are written.
@@ -66,6 +85,25 @@ impl From<Algorithm> for KeyAlgorithm {
             Algorithm::P256 => Self::EcdsaP256,
             Algorithm::Rsa2048 => Self::Rsa2048,
             Algorithm::Rsa3072 => Self::Rsa3072,
+        }
+    }
+}
+
+/// The algorithm of an emulated authority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CaAlgorithm {
+    /// ECDSA on P-384, as the service has it
+    #[default]
+    P384,
+    /// ECDSA on P-256, which is verified four times as fast
+    P256,
+}
+
+impl From<CaAlgorithm> for KeyAlgorithm {
+    fn from(curve: CaAlgorithm) -> Self {
+        match curve {
+            CaAlgorithm::P384 => Self::EcdsaP384,
+            CaAlgorithm::P256 => Self::EcdsaP256,
         }
     }
 }
@@ -153,7 +191,100 @@ pub(crate) struct Emulator {
     /// Draw keys and ids from this number, so that two runs are alike
     #[arg(long)]
     pub seed: Option<u64>,
+    /// The algorithm of the authority that certifies devices [default: p384, as the service]
+    #[arg(long, value_name = "ALGORITHM", value_enum, conflicts_with = "plain_broker")]
+    pub ca_alg: Option<CaAlgorithm>,
+    /// Say when it is ready, and nothing of what happens
+    #[arg(long)]
+    pub quiet: bool,
     /// How to write what happens
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// What the devices of a fleet do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FleetMode {
+    /// Provision, connect to the hub once, and leave
+    Provision,
+    /// Stay connected
+    Idle,
+    /// Send messages
+    Telemetry,
+}
+
+impl FleetMode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Provision => "provision",
+            Self::Idle => "idle",
+            Self::Telemetry => "telemetry",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fleet {
+    /// What the devices do
+    #[arg(value_enum)]
+    pub mode: FleetMode,
+    /// The provisioning service, or with --broker the broker
+    #[arg(long, default_value = "localhost")]
+    pub host: String,
+    /// The port of the provisioning service and of its hubs, or of the broker
+    #[arg(long, default_value_t = 8883)]
+    pub port: u16,
+    /// Load a service that is not on this machine: it pays for every registration and message, leaves no
+    /// room for its other devices once a quota is used up, and keeps the devices until somebody deletes
+    /// them. Only for a service that is yours and that nobody needs meanwhile
+    #[arg(long)]
+    pub allow_remote: bool,
+    /// Trust servers that chain to the certificates in this PEM file [default: the platform's]
+    #[arg(long, value_name = "PATH")]
+    pub ca_file: Option<PathBuf>,
+    /// The id scope of the provisioning service
+    #[arg(long, default_value = Fixture::DEFAULT_ID_SCOPE)]
+    pub id_scope: String,
+    /// The key of the enrolment group, from which each device's is derived, as file:PATH, env:NAME or -
+    /// for standard input
+    #[arg(long, value_name = "REFERENCE", conflicts_with = "issuer", required_unless_present_any = ["issuer", "broker"])]
+    pub group_key: Option<SecretReference>,
+    /// The authority that makes each device's certificate: PATH.cert.pem and PATH.key.pem, as
+    /// zerotouch pki writes them
+    #[arg(long, value_name = "PATH")]
+    pub issuer: Option<PathBuf>,
+    /// The host is an MQTT broker: devices do not provision, and show their certificates to it
+    #[arg(long, conflicts_with = "group_key")]
+    pub broker: bool,
+    /// How many devices
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub devices: u32,
+    /// How many may be on their way at once
+    #[arg(long, value_name = "COUNT", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    pub at_once: u32,
+    /// For how long they stay connected, or send, once all are there
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub seconds: u32,
+    /// After how many seconds it ends in any case
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=7_200))]
+    pub limit: u32,
+    /// How many bytes a message has
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=262_000))]
+    pub payload: u32,
+    /// How many messages of a device may await acknowledgement
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub window: u8,
+    /// How many key pairs are made: the devices share them, as making one for each is work of theirs and
+    /// not of the service
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub keys: u32,
+    /// The algorithm of the devices' key pairs
+    #[arg(long, value_enum, default_value_t)]
+    pub key_algorithm: Algorithm,
+    /// How the devices' names begin
+    #[arg(long, value_name = "NAME", default_value = "fleet")]
+    pub name_prefix: String,
+    /// How to write the result
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
 }
@@ -235,7 +366,7 @@ pub(crate) struct AddFault {
 #[derive(Debug, Args)]
 pub(crate) struct Call {
     /// GET, PUT, POST, PATCH or DELETE
-    pub method: Method,
+    pub method: String,
     /// Path and query, as in '/twins/pump-7' or '/$emulator/namespace/policies'
     pub path: String,
     /// The body, as JSON; - for standard input

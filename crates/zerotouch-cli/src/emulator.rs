@@ -12,12 +12,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
-use zerotouch_emulator::server::{GroupSummary, MQTT_PORT, PLAIN_MQTT_PORT};
+use zerotouch_emulator::cloud::Fixture;
+use zerotouch_emulator::server::{
+    DEFAULT_MAX_CONNECTIONS, GroupSummary, MQTT_PORT, PLAIN_MQTT_PORT,
+};
 use zerotouch_emulator::{Emulator, PlainBrokerServer};
 use zerotouch_mqtt_session::PlainBrokerConfig;
 
 pub(crate) use self::remote::RemoteError;
 use crate::arguments::{self, EmulatorCommand, Output};
+use crate::descriptors;
 use crate::failure::CliError;
 use crate::output_file::{self, Kind};
 use crate::timeline::write_line;
@@ -44,15 +48,16 @@ async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
              can register devices and gets certificates"
         );
     }
-    let mut builder = Emulator::builder().address(address.to_string());
+    let mut builder = Emulator::builder()
+        .address(address.to_string())
+        .fixture(fixture(&arguments)?)
+        .keep_events(!arguments.quiet);
+    warn_of_few_descriptors();
     if let Some(seed) = arguments.seed {
         builder = builder.seed(seed);
     }
     if let Some(directory) = &arguments.data_dir {
         builder = builder.data_dir(directory.clone());
-    }
-    if let Some(config) = &arguments.config {
-        builder = builder.fixture(fixture_file::read(config)?);
     }
     if let Some(port) = arguments.https_port {
         builder = builder.https_port(port);
@@ -77,8 +82,36 @@ async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
         Output::Json => write_line(&ready.to_string()),
         Output::Text => announce(&emulator, &ca_file, &groups),
     }
-    follow(|| emulator.next_event(Duration::ZERO), arguments.output).await;
+    if arguments.quiet {
+        interrupted().await;
+    } else {
+        follow(|| emulator.next_event(Duration::ZERO), arguments.output).await;
+    }
     Ok(())
+}
+
+/// What the cloud begins with.
+fn fixture(arguments: &arguments::Emulator) -> Result<Fixture, CliError> {
+    let mut fixture = match &arguments.config {
+        Some(config) => fixture_file::read(config)?,
+        None => Fixture::default(),
+    };
+    if let Some(algorithm) = arguments.ca_alg {
+        fixture.ca_algorithm = algorithm.into();
+    }
+    Ok(fixture)
+}
+
+/// What it cannot hold it would refuse without a word, when it is too late.
+fn warn_of_few_descriptors() {
+    let wanted = DEFAULT_MAX_CONNECTIONS as u64;
+    if let Some(room) = descriptors::room_for_connections().filter(|room| *room < wanted) {
+        let needed = descriptors::needed(wanted);
+        eprintln!(
+            "warning: only {room} connections can be held at once, not {wanted}: too few files may be \
+             open; raise the limit with ulimit -n {needed}"
+        );
+    }
 }
 
 async fn plain_broker(arguments: arguments::Emulator) -> Result<(), CliError> {
@@ -100,7 +133,11 @@ async fn plain_broker(arguments: arguments::Emulator) -> Result<(), CliError> {
             "A plain MQTT 3.1.1 broker for tests, on {address}, without TLS.\n\nCtrl-C ends it.\n"
         ),
     });
-    follow(|| broker.next_event(Duration::ZERO), arguments.output).await;
+    if arguments.quiet {
+        interrupted().await;
+    } else {
+        follow(|| broker.next_event(Duration::ZERO), arguments.output).await;
+    }
     Ok(())
 }
 
@@ -212,7 +249,7 @@ fn line(event: &impl Serialize, output: Output) -> String {
 }
 
 /// SIGINT or, where it exists, SIGTERM.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     #[cfg(unix)]
     if let Ok(mut terminate) =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())

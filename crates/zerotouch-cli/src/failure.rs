@@ -91,6 +91,16 @@ pub(crate) enum CliError {
     Renewal(#[from] RenewError),
     #[error("{sent} messages were acknowledged, and {arrived} arrived")]
     Unconfirmed { sent: u32, arrived: u32 },
+    #[error("{host} is not on this machine")]
+    RemoteHost { host: String },
+    #[error("{connections} connections need {needed} open files, and there is room for {room}")]
+    Descriptors { connections: u32, room: u64, needed: u64 },
+    #[error("{failed} of {devices} devices failed, the first at the {scope}: {failure}")]
+    FleetAttempts { failed: u32, devices: u32, scope: Scope, failure: Failure },
+    #[error("{lost} messages were not acknowledged")]
+    FleetUnacknowledged { lost: u64 },
+    #[error("not all was done within {seconds} s")]
+    FleetLimit { seconds: u32 },
     #[error("the device stopped before it was done")]
     Stopped,
     #[error("interrupted")]
@@ -123,17 +133,21 @@ impl CliError {
                 | RemoteError::StandardInput(_)
                 | RemoteError::Refused { status: 400, .. },
             )
+            | Self::RemoteHost { .. }
+            | Self::Descriptors { .. }
             | Self::Start(_) => exit::USAGE,
-            Self::Attempt { failure, .. } | Self::Renewal(RenewError::RolledBack(failure)) => {
-                failure_code(failure)
-            }
+            Self::Attempt { failure, .. }
+            | Self::FleetAttempts { failure, .. }
+            | Self::Renewal(RenewError::RolledBack(failure)) => failure_code(failure),
             Self::Renewal(_) | Self::Unfit { .. } => exit::CERTIFICATE,
             Self::Telemetry(_)
             | Self::Unconfirmed { .. }
+            | Self::FleetUnacknowledged { .. }
             | Self::Remote(RemoteError::NoEmulator { .. } | RemoteError::Answer(_))
             | Self::Emulator(EmulatorError::AddressInUse { .. } | EmulatorError::Listen { .. }) => {
                 exit::NETWORK
             }
+            Self::FleetLimit { .. } => exit::THROTTLED,
             Self::Interrupted => exit::INTERRUPTED,
             Self::Runtime(_)
             | Self::Emulator(_)
@@ -201,7 +215,16 @@ impl CliError {
             Self::Store(_) | Self::Start(StartError::Store(_)) => {
                 "nothing was sent; mend the directory or choose another with --state-dir"
             }
-            Self::Attempt { scope, failure } => return failure_remedy(*scope, failure),
+            Self::RemoteHost { .. } => {
+                "a load there costs somebody money and quota: where that somebody is you, --allow-remote"
+            }
+            Self::Descriptors { .. } => {
+                "raise the limit with ulimit -n (perhaps as root: ulimit -Hn), or take fewer --devices"
+            }
+            Self::FleetLimit { .. } => "take fewer --devices, or a longer --limit",
+            Self::Attempt { scope, failure } | Self::FleetAttempts { scope, failure, .. } => {
+                return failure_remedy(*scope, failure);
+            }
             Self::Telemetry(_) | Self::Unconfirmed { .. } => {
                 "run again: the identity is stored, and provisioning will be skipped"
             }

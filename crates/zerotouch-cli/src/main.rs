@@ -2,8 +2,10 @@
 
 mod arguments;
 mod demo;
+mod descriptors;
 mod emulator;
 mod failure;
+mod fleet;
 mod journey;
 mod output_file;
 mod pki;
@@ -21,7 +23,7 @@ fn main() -> ExitCode {
     keep_memory_private();
     let arguments = Arguments::parse();
     let outcome = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
+        .worker_threads(arguments.command.threads())
         .enable_all()
         .build()
         .map_err(CliError::Runtime)
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
                 match arguments.command {
                     Command::Demo(demo) => demo::run(demo).await,
                     Command::Emulator(emulator) => emulator::run(emulator).await,
+                    Command::Fleet(fleet) => fleet::run(fleet).await,
                     Command::Pki(pki) => pki::run(&pki),
                 }
             })

@@ -252,15 +252,15 @@ struct Files {
 }
 
 /// An authority to issue with.
-struct Issuer {
-    authority: CertificationAuthority,
+pub(crate) struct Issuer {
+    pub(crate) authority: CertificationAuthority,
     key: Arc<dyn Signer>,
     /// Its certificate, and those above it.
-    chain: Vec<Certificate>,
+    pub(crate) chain: Vec<Certificate>,
 }
 
 impl Issuer {
-    fn open(arguments: &arguments::Issuer) -> Result<Self, CliError> {
+    pub(crate) fn open(arguments: &arguments::Issuer) -> Result<Self, CliError> {
         let path = with_ending(&arguments.issuer, CERTIFICATE_ENDING);
         let chain = read_chain(&path)?;
         let key_path = with_ending(&arguments.issuer, KEY_ENDING);
@@ -323,7 +323,7 @@ fn finding_json(finding: &Finding) -> Value {
     })
 }
 
-fn read_chain(path: &Path) -> Result<CertificateChain, CliError> {
+pub(crate) fn read_chain(path: &Path) -> Result<CertificateChain, CliError> {
     let unreadable = |reason: String| CliError::Certificate { path: path.into(), reason };
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
     CertificateChain::from_pem(&text).map_err(|error| unreadable(error.to_string()))

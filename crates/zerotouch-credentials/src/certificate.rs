@@ -158,10 +158,14 @@ impl Certificate {
 
     /// Verifies the signature on this certificate by `issuer`'s key. Names are not looked at.
     pub(crate) fn verify_signed_by(&self, issuer: &Self) -> Result<(), SignatureError> {
-        let signed = first_element(&self.der).map_err(|_| SignatureError::Invalid)?;
-        let signature = self.parsed.signature().as_bytes().ok_or(SignatureError::Invalid)?;
+        let (signed, signature) = self.signed_parts().ok_or(SignatureError::Invalid)?;
         let algorithm = self.parsed.signature_algorithm().oid;
         verify::verify_with(issuer.public_key(), algorithm, signed, signature)
+    }
+
+    /// What is signed, and its signature.
+    pub(crate) fn signed_parts(&self) -> Option<(&[u8], &[u8])> {
+        Some((first_element(&self.der).ok()?, self.parsed.signature().as_bytes()?))
     }
 
     /// Whether the authority key identifier contradicts `issuer`'s subject key identifier. Absent

@@ -19,6 +19,8 @@ extern crate alloc;
 extern crate std;
 
 mod accept;
+#[cfg(feature = "aws-lc-rs")]
+mod aws_lc;
 mod certificate;
 mod chain;
 mod chain_error;
@@ -38,6 +40,8 @@ mod signer;
 mod verify;
 
 pub use crate::accept::{Accepted, ChainNote, ChainPolicy};
+#[cfg(feature = "aws-lc-rs")]
+pub use crate::aws_lc::AwsLcKey;
 pub use crate::certificate::{Certificate, CertificateError, Thumbprint, ThumbprintError};
 pub use crate::chain::{CertificateChain, PemError};
 pub use crate::chain_error::{Base64Fault, ChainError, PathFault};

@@ -8,13 +8,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use zerotouch_time::UnixTime;
 
 use crate::certificate::Certificate;
 use crate::chain_error::{ChainError, PathFault};
-use crate::verify::{ALGORITHMS, SignatureError};
+use crate::verify::{ALGORITHMS, Link, SignatureError, Verified};
 
 /// A path from the leaf upwards.
 pub(crate) struct Path {
@@ -33,7 +33,10 @@ pub(crate) fn build(leaf: Certificate, mut others: Vec<Certificate>) -> Result<P
     let mut last = leaf;
     loop {
         let self_issued = last.subject_name() == last.issuer_name();
-        let is_root = self_issued && last.verify_signed_by(&last).is_ok();
+        // Where no other certificate has that name, nothing comes after it whatever its signature is.
+        let is_alone =
+            others.iter().chain(&certificates).all(|c| c.subject_name() != last.subject_name());
+        let is_root = self_issued && (is_alone || last.verify_signed_by(&last).is_ok());
         let next = if is_root { None } else { find_issuer(&last, &mut others)? };
         let issuer = last.issuer_name().clone();
         certificates.push(last);
@@ -110,7 +113,8 @@ pub(crate) fn check_issuers(path: &[Certificate]) -> Result<(), ChainError> {
     Ok(())
 }
 
-/// Validates `path` up to `anchor`, or to its own top if none is pinned, at a time `near` now.
+/// Validates `path` up to `anchor`, or to its own top if none is pinned, at a time `near` now. The path is
+/// one that [`build`] has built: what it has verified is not verified again.
 ///
 /// `near` may be off by the skew the caller forgave, so the nearest time is taken at which every
 /// certificate of the path is valid; that each is valid now was checked before.
@@ -131,8 +135,16 @@ pub(crate) fn validate(
     };
     let anchor_der = CertificateDer::from(anchor.as_der());
     let anchor = anchor_from_trusted_cert(&anchor_der).map_err(|error| refusal(&error, path))?;
+    let links: Vec<Link<'_>> =
+        path.windows(2).filter_map(|pair| Link::new(&pair[0], &pair[1])).collect();
+    let algorithms: Vec<_> = ALGORITHMS
+        .iter()
+        .map(|algorithm| Verified { links: &links, algorithm: *algorithm })
+        .collect();
+    let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
+        algorithms.iter().map(|verified| verified as _).collect();
     leaf.verify_for_usage(
-        ALGORITHMS,
+        &algorithms,
         &[anchor],
         issuer_ders,
         common_time(path, near),

@@ -204,6 +204,18 @@ impl PrivateKey {
         .map_err(|_| PrivateKeyError::Malformed)
     }
 
+    /// The same without its armour, for keys of elliptic curves.
+    #[cfg(feature = "aws-lc-rs")]
+    pub(crate) fn to_pkcs8_der(&self) -> Result<SecretDocument, PrivateKeyError> {
+        match &self.key {
+            Key::P256(key) => key.to_pkcs8_der(),
+            Key::P384(key) => key.to_pkcs8_der(),
+            #[cfg(feature = "rsa")]
+            Key::Rsa(_) => return Err(PrivateKeyError::UnsupportedAlgorithm),
+        }
+        .map_err(|_| PrivateKeyError::Malformed)
+    }
+
     fn new(key: Key) -> Result<Self, PrivateKeyError> {
         let public_key = match &key {
             Key::P256(key) => key.verifying_key().to_public_key_der().map(Document::into_vec),

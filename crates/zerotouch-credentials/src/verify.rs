@@ -6,13 +6,16 @@ use core::fmt;
 
 use der::Decode;
 use der::asn1::ObjectIdentifier;
-use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use rustls_pki_types::{
     AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
 };
-use sha2::{Digest, Sha256, Sha384};
 use spki::SubjectPublicKeyInfoRef;
 
+#[cfg(not(feature = "aws-lc-rs"))]
+use self::rust_crypto::verify as verify_ecdsa;
+#[cfg(feature = "aws-lc-rs")]
+use crate::aws_lc::verify as verify_ecdsa;
+use crate::certificate::Certificate;
 use crate::oid::{CURVE_P256, CURVE_P384, EC_PUBLIC_KEY, ECDSA_SHA256, ECDSA_SHA384, RSA_SHA256};
 #[cfg(feature = "rsa")]
 use crate::oid::{RSA_ENCRYPTION, RSA_SHA384, RSA_SHA512};
@@ -129,7 +132,7 @@ pub(crate) enum Hash {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Key {
+pub(crate) enum Key {
     P256,
     P384,
     #[cfg(feature = "rsa")]
@@ -173,20 +176,7 @@ impl SignatureVerificationAlgorithm for Algorithm {
         match (self.key, self.hash) {
             #[cfg(feature = "rsa")]
             (Key::Rsa, hash) => rsa_key::verify(public_key, hash, message, signature),
-            (Key::P256, Hash::Sha256) => {
-                verify_p256(public_key, &Sha256::digest(message), signature)
-            }
-            (Key::P256, Hash::Sha384) => {
-                verify_p256(public_key, &Sha384::digest(message), signature)
-            }
-            (Key::P384, Hash::Sha256) => {
-                verify_p384(public_key, &Sha256::digest(message), signature)
-            }
-            (Key::P384, Hash::Sha384) => {
-                verify_p384(public_key, &Sha384::digest(message), signature)
-            }
-            #[cfg(feature = "rsa")]
-            (Key::P256 | Key::P384, Hash::Sha512) => None,
+            (curve, hash) => verify_ecdsa(curve, hash, public_key, message, signature),
         }
         .ok_or(InvalidSignature)
     }
@@ -216,16 +206,136 @@ impl SignatureVerificationAlgorithm for Algorithm {
     }
 }
 
-fn verify_p256(point: &[u8], digest: &[u8], signature: &[u8]) -> Option<()> {
-    p256::ecdsa::VerifyingKey::from_sec1_bytes(point)
-        .ok()?
-        .verify_prehash(digest, &p256::ecdsa::DerSignature::from_bytes(signature).ok()?)
-        .ok()
+/// A signature that has been verified.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Link<'a> {
+    /// The bits of the issuer's key.
+    key: &'a [u8],
+    signed: &'a [u8],
+    signature: &'a [u8],
 }
 
-fn verify_p384(point: &[u8], digest: &[u8], signature: &[u8]) -> Option<()> {
-    p384::ecdsa::VerifyingKey::from_sec1_bytes(point)
-        .ok()?
-        .verify_prehash(digest, &p384::ecdsa::DerSignature::from_bytes(signature).ok()?)
-        .ok()
+impl<'a> Link<'a> {
+    /// What `certificate` has of `issuer`, which is verified already.
+    pub(crate) fn new(certificate: &'a Certificate, issuer: &'a Certificate) -> Option<Self> {
+        let (signed, signature) = certificate.signed_parts()?;
+        Some(Self { key: key(issuer.public_key())?.1, signed, signature })
+    }
+}
+
+/// An algorithm that knows some signatures to be good, down to the last byte of key and message.
+#[derive(Debug)]
+pub(crate) struct Verified<'a> {
+    pub(crate) links: &'a [Link<'a>],
+    pub(crate) algorithm: &'static dyn SignatureVerificationAlgorithm,
+}
+
+impl SignatureVerificationAlgorithm for Verified<'_> {
+    fn verify_signature(
+        &self,
+        key: &[u8],
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<(), InvalidSignature> {
+        if self.links.contains(&Link { key, signed, signature }) {
+            return Ok(());
+        }
+        self.algorithm.verify_signature(key, signed, signature)
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        self.algorithm.public_key_alg_id()
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        self.algorithm.signature_alg_id()
+    }
+}
+
+#[cfg(any(test, not(feature = "aws-lc-rs")))]
+mod rust_crypto {
+    use p256::ecdsa::signature::hazmat::PrehashVerifier;
+    use sha2::{Digest, Sha256, Sha384};
+
+    use super::{Hash, Key};
+
+    pub(super) fn verify(
+        key: Key,
+        hash: Hash,
+        point: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Option<()> {
+        match (key, hash) {
+            (Key::P256, Hash::Sha256) => p256(point, &Sha256::digest(message), signature),
+            (Key::P256, Hash::Sha384) => p256(point, &Sha384::digest(message), signature),
+            (Key::P384, Hash::Sha256) => p384(point, &Sha256::digest(message), signature),
+            (Key::P384, Hash::Sha384) => p384(point, &Sha384::digest(message), signature),
+            #[cfg(feature = "rsa")]
+            _ => None,
+        }
+    }
+
+    fn p256(point: &[u8], digest: &[u8], signature: &[u8]) -> Option<()> {
+        p256::ecdsa::VerifyingKey::from_sec1_bytes(point)
+            .ok()?
+            .verify_prehash(digest, &p256::ecdsa::DerSignature::from_bytes(signature).ok()?)
+            .ok()
+    }
+
+    fn p384(point: &[u8], digest: &[u8], signature: &[u8]) -> Option<()> {
+        p384::ecdsa::VerifyingKey::from_sec1_bytes(point)
+            .ok()?
+            .verify_prehash(digest, &p384::ecdsa::DerSignature::from_bytes(signature).ok()?)
+            .ok()
+    }
+}
+
+#[cfg(all(test, feature = "aws-lc-rs"))]
+mod tests {
+    use alloc::vec::Vec;
+
+    use chacha20::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+    use crate::aws_lc::{self, AwsLcKey};
+    use crate::private_key::PrivateKey;
+    use crate::signer::Signer;
+
+    // Which of the two is built in must not be seen: neither takes what the other refuses.
+    #[test]
+    fn both_implementations_judge_alike() {
+        const MESSAGE: &[u8] = b"a certificate";
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        for (algorithm, curve, hash) in [
+            (KeyAlgorithm::EcdsaP256, Key::P256, Hash::Sha256),
+            (KeyAlgorithm::EcdsaP384, Key::P384, Hash::Sha384),
+        ] {
+            let key = PrivateKey::generate(algorithm, &mut rng).unwrap();
+            let fast = AwsLcKey::new(&key).unwrap();
+            assert_eq!((fast.public_key(), fast.algorithm()), (key.public_key(), algorithm));
+            let (_, point) = super::key(key.public_key()).unwrap();
+            let judge = |message: &[u8], signature: &[u8]| {
+                let fast = aws_lc::verify(curve, hash, point, message, signature);
+                let slow = rust_crypto::verify(curve, hash, point, message, signature);
+                assert_eq!(fast, slow, "{signature:02x?}");
+                fast
+            };
+            for signature in [key.sign(MESSAGE).unwrap(), fast.sign(MESSAGE).unwrap()] {
+                assert_eq!(judge(MESSAGE, &signature), Some(()));
+                assert_eq!(judge(b"another", &signature), None);
+                for position in 0..signature.len() {
+                    let mut damaged: Vec<u8> = signature.clone();
+                    damaged[position] ^= 1;
+                    assert_eq!(judge(MESSAGE, &damaged), None, "{position}");
+                }
+                assert_eq!(judge(MESSAGE, &signature[1..]), None);
+                assert_eq!(judge(MESSAGE, &[&signature[..], &[0]].concat()), None);
+            }
+            let other = if matches!(hash, Hash::Sha256) { Hash::Sha384 } else { Hash::Sha256 };
+            let signature = key.sign(MESSAGE).unwrap();
+            assert_eq!(aws_lc::verify(curve, other, point, MESSAGE, &signature), None);
+        }
+    }
 }

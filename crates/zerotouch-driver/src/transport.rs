@@ -31,11 +31,12 @@ pub struct Dialler {
 impl Dialler {
     /// Trusts servers that chain to `roots`.
     pub fn new(roots: &Roots, network: Network) -> Result<Self, StartError> {
-        Ok(Self {
-            tls: TlsClient::new(roots)?,
-            network: Arc::new(network),
-            web_socket_first: Arc::default(),
-        })
+        Ok(Self::with_tls(TlsClient::new(roots)?, network))
+    }
+
+    /// With roots and a crypto provider of the caller's choice.
+    pub fn with_tls(tls: TlsClient, network: Network) -> Self {
+        Self { tls, network: Arc::new(network), web_socket_first: Arc::default() }
     }
 
     /// Whether reconnections may resume the TLS session; they may by default.
@@ -59,6 +60,18 @@ impl Dialler {
         self.ways_to(&dial.host, left, dial.identity.as_ref())
     }
 
+    /// What goes through a socket that leads straight to this server, for who dials in another way: MQTT
+    /// over TLS.
+    pub fn channel(
+        &self,
+        host: &str,
+        identity: Option<&TlsIdentity>,
+    ) -> Result<Box<Channel>, TransportFailure> {
+        let (config, name) = self.tls_to(host, identity)?;
+        let server = Server { host, port: 0, proxy: None, web_socket: false };
+        Channel::new(&server, config, name).map(Box::new)
+    }
+
     /// The way to a server of HTTPS.
     #[cfg(feature = "file-upload")]
     pub(crate) fn https(
@@ -78,6 +91,18 @@ impl Dialler {
         left: Vec<(u16, bool)>,
         identity: Option<&TlsIdentity>,
     ) -> Result<Ways, TransportFailure> {
+        let (config, name) = self.tls_to(host, identity)?;
+        let proxy = self.network.proxy_for(host).cloned();
+        let failure = TransportFailure::new(Kind::Unreachable, "the name has no address");
+        let (dialler, host) = (self.clone(), host.to_owned());
+        Ok(Ways { dialler, config, name, host, proxy, left: left.into(), failure })
+    }
+
+    fn tls_to(
+        &self,
+        host: &str,
+        identity: Option<&TlsIdentity>,
+    ) -> Result<(Arc<ClientConfig>, ServerName<'static>), TransportFailure> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             TransportFailure::new(Kind::Unreachable, format!("{host:?} is no host name"))
         })?;
@@ -86,10 +111,7 @@ impl Dialler {
             .tls
             .config(identity)
             .map_err(|error| TransportFailure::new(Kind::Tls, error.to_string()))?;
-        let proxy = self.network.proxy_for(host).cloned();
-        let failure = TransportFailure::new(Kind::Unreachable, "the name has no address");
-        let (dialler, host) = (self.clone(), host.to_owned());
-        Ok(Ways { dialler, config, name, host, proxy, left: left.into(), failure })
+        Ok((config, name))
     }
 }
 

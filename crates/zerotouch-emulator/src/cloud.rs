@@ -55,7 +55,7 @@ use zerotouch_credentials::{Certificate, KeyError, PrivateKey, SymmetricKey};
 use zerotouch_mqtt_session::{CloseReason, ServerConfig, ServerConnection, ServerEvent};
 use zerotouch_time::{Instant, Now, UnixTime};
 
-pub use self::authority::AuthorityError;
+pub use self::authority::{AuthorityError, MakeSigner};
 use self::clock::Clock;
 use self::connection::Connection;
 use self::effects::{At, Effects, Timer};
@@ -436,6 +436,12 @@ impl Cloud {
     /// The rules in force.
     pub fn faults(&self) -> &[ActiveFault] {
         self.fx.faults.active()
+    }
+
+    /// Has the issuing authorities sign by what `signer` makes of their keys. If that takes random numbers
+    /// from elsewhere, the same inputs no longer give the same bytes.
+    pub fn sign_with(&mut self, signer: MakeSigner) -> Result<(), AuthorityError> {
+        Ok(self.services.namespace.sign_with(signer)?)
     }
 
     /// What time of day it is here.

@@ -16,6 +16,7 @@ mod entrance;
 mod host;
 mod http;
 mod plain_broker;
+mod remote;
 mod shared;
 mod storage;
 mod tail;
@@ -33,7 +34,9 @@ use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
-use zerotouch_credentials::SymmetricKey;
+use zerotouch_credentials::{
+    AwsLcKey, KeyAlgorithm, PrivateKey, PrivateKeyError, Signer, SymmetricKey,
+};
 use zerotouch_time::{Now, UnixTime};
 
 use self::cloud::StoredCloud;
@@ -43,6 +46,7 @@ pub use self::plain_broker::{
     PLAIN_MQTT_PORT, PlainBrokerConfig, PlainBrokerEvent, PlainBrokerServer,
     PlainBrokerServerBuilder, ServerConfig, ServerLimits,
 };
+pub use self::remote::{RemoteRequest, request};
 use self::storage::Storage;
 pub use self::storage::StorageError;
 use self::tls::ServerTls;
@@ -53,6 +57,8 @@ use crate::cloud::{
 
 /// The port of MQTT over TLS, which clients dial at an assigned hub.
 pub const MQTT_PORT: u16 = 8883;
+/// How many connections an emulator serves at once unless told otherwise.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 16 * 1024;
 
 /// A running emulator. Dropping it closes its connections and frees its port.
 ///
@@ -84,6 +90,7 @@ pub struct EmulatorBuilder {
     data_dir: Option<PathBuf>,
     https_port: Option<u16>,
     max_connections: usize,
+    keep_events: bool,
 }
 
 /// Why an emulator did not start.
@@ -115,7 +122,7 @@ pub enum StartError {
     Tls(#[from] rustls::Error),
     /// The server's key could not be handed to TLS.
     #[error("the server's key was not usable: {0}")]
-    Key(#[from] zerotouch_credentials::PrivateKeyError),
+    Key(#[from] PrivateKeyError),
     /// The system gave no random numbers.
     #[error("the system gave no random numbers: {0}")]
     Randomness(#[from] getrandom::Error),
@@ -158,7 +165,7 @@ impl EmulatorBuilder {
     }
 
     /// Draws keys, certificates and ids from this seed, so that two runs are alike. Without one they
-    /// come from the system's random numbers.
+    /// come from the system's random numbers, and so does a part of each signature, which is faster.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -174,10 +181,19 @@ impl EmulatorBuilder {
         self
     }
 
-    /// How many connections are served at once; default 16,384. Further ones are closed at once.
+    /// How many connections are served at once; default
+    /// [`DEFAULT_MAX_CONNECTIONS`]. Further ones are closed at once.
     #[must_use]
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.max_connections = limit;
+        self
+    }
+
+    /// Whether what happens is kept for [`Emulator::next_event`]; default yes. Where nobody asks, it is
+    /// memory and time for nothing.
+    #[must_use]
+    pub fn keep_events(mut self, keep: bool) -> Self {
+        self.keep_events = keep;
         self
     }
 
@@ -196,8 +212,11 @@ impl EmulatorBuilder {
         if let Some(storage) = &storage {
             storage.restore(&mut cloud, now)?;
         }
+        if self.seed.is_none() {
+            cloud.sign_with(fast_signer)?;
+        }
         let (questions, asked) = mpsc::unbounded_channel();
-        let engine = StoredCloud::new(cloud, storage, questions);
+        let engine = StoredCloud::new(cloud, storage, questions, self.keep_events);
         let ServerTls { acceptor, ca_pem } = tls;
         let entrance = |shared: &_| {
             tokio::spawn(webhooks::carry(asked, Arc::downgrade(shared)));
@@ -225,6 +244,13 @@ impl EmulatorBuilder {
         }
         let others = addresses.iter().map(|other| listen(&other.to_string()));
         [Ok(first)].into_iter().chain(others).collect()
+    }
+}
+
+fn fast_signer(key: Arc<PrivateKey>) -> Result<Arc<dyn Signer>, PrivateKeyError> {
+    match key.algorithm() {
+        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 => Ok(Arc::new(AwsLcKey::new(&key)?)),
+        _ => Ok(key),
     }
 }
 
@@ -265,7 +291,8 @@ impl Emulator {
             seed: None,
             data_dir: None,
             https_port: None,
-            max_connections: 16 * 1024,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            keep_events: true,
         }
     }
 

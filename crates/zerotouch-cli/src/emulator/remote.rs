@@ -1,24 +1,15 @@
 //! Commands for an emulator that runs: requests to its own API and to the services', with a token.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 use zerotouch_credentials::{SasToken, SymmetricKey};
+use zerotouch_emulator::server::RemoteRequest;
 use zerotouch_time::UnixTime;
-use zerotouch_tls::{Roots, TlsClient};
 
 use super::run_file;
 use crate::arguments::{self, FaultCommand, Output};
@@ -58,7 +49,7 @@ pub(super) async fn clock(arguments: arguments::Clock) -> Result<(), RemoteError
         Some(by) => json!({ "advance": by }),
         None => json!({ "set": change }),
     });
-    let method = if change.is_some() { Method::POST } else { Method::GET };
+    let method = if change.is_some() { "POST" } else { "GET" };
     let body = change.map(|change| change.to_string()).unwrap_or_default();
     let answer = call(arguments.port, method, "/$emulator/clock", body.into()).await?;
     print(&answer, arguments.output, |answer| {
@@ -82,11 +73,11 @@ pub(super) async fn fault(arguments: arguments::Fault) -> Result<(), RemoteError
                 "after": add.after,
                 "count": add.count,
             });
-            let made = call(port, Method::POST, FAULTS, rule.to_string().into()).await?;
+            let made = call(port, "POST", FAULTS, rule.to_string().into()).await?;
             print(&made, output, |made| format!("Fault {} is in force.", made["id"]));
         }
         FaultCommand::List => {
-            let listed = call(port, Method::GET, FAULTS, Bytes::new()).await?;
+            let listed = call(port, "GET", FAULTS, Vec::new()).await?;
             print(&listed, output, |listed| {
                 let faults = listed["value"].as_array().map(Vec::as_slice).unwrap_or_default();
                 let lines: Vec<String> = faults.iter().map(describe).collect();
@@ -94,12 +85,12 @@ pub(super) async fn fault(arguments: arguments::Fault) -> Result<(), RemoteError
             });
         }
         FaultCommand::Remove { id } => {
-            call(port, Method::DELETE, &format!("{FAULTS}/{id}"), Bytes::new()).await?;
-            print(&Bytes::new(), output, |_| format!("Fault {id} is gone."));
+            call(port, "DELETE", &format!("{FAULTS}/{id}"), Vec::new()).await?;
+            print(&[], output, |_| format!("Fault {id} is gone."));
         }
         FaultCommand::Clear => {
-            call(port, Method::DELETE, FAULTS, Bytes::new()).await?;
-            print(&Bytes::new(), output, |_| "All faults are gone.".into());
+            call(port, "DELETE", FAULTS, Vec::new()).await?;
+            print(&[], output, |_| "All faults are gone.".into());
         }
     }
     Ok(())
@@ -128,14 +119,14 @@ pub(super) async fn request(arguments: arguments::Call) -> Result<(), RemoteErro
         }
         body => body.unwrap_or_default().into(),
     };
-    let answer = call(arguments.port, arguments.method, &arguments.path, body.into()).await?;
+    let answer = call(arguments.port, &arguments.method, &arguments.path, body.into()).await?;
     if !answer.is_empty() {
         write_line(&String::from_utf8_lossy(&answer));
     }
     Ok(())
 }
 
-fn print(answer: &Bytes, output: Output, words: impl Fn(&Value) -> String) {
+fn print(answer: &[u8], output: Output, words: impl Fn(&Value) -> String) {
     match output {
         Output::Json if answer.is_empty() => write_line("{}"),
         Output::Json => write_line(&String::from_utf8_lossy(answer)),
@@ -144,7 +135,7 @@ fn print(answer: &Bytes, output: Output, words: impl Fn(&Value) -> String) {
 }
 
 /// Makes a request; yields the body of its answer.
-async fn call(port: u16, method: Method, path: &str, body: Bytes) -> Result<Bytes, RemoteError> {
+async fn call(port: u16, method: &str, path: &str, body: Vec<u8>) -> Result<Vec<u8>, RemoteError> {
     let ready: Ready = serde_json::from_str(&run_file::read(port)?)
         .map_err(|error| RemoteError::Answer(error.to_string()))?;
     timeout(PATIENCE, exchange(&ready, method, path, body))
@@ -154,43 +145,21 @@ async fn call(port: u16, method: Method, path: &str, body: Bytes) -> Result<Byte
 
 async fn exchange(
     ready: &Ready,
-    method: Method,
+    method: &str,
     path: &str,
-    body: Bytes,
-) -> Result<Bytes, RemoteError> {
-    let failed = |error: &dyn std::error::Error| RemoteError::Answer(error.to_string());
-    let pem = std::fs::read_to_string(&ready.ca_file).map_err(|error| failed(&error))?;
-    let config = TlsClient::new(&Roots::Pem(pem.into())).and_then(|tls| tls.config(None));
-    let config = config.map_err(|error| failed(&error))?;
-    let socket = TcpStream::connect(("127.0.0.1", ready.port));
-    let socket = socket.await.map_err(|_| RemoteError::NoEmulator { port: ready.port })?;
-    let name = ServerName::try_from("localhost").map_err(|error| failed(&error))?;
-    let stream = TlsConnector::from(Arc::clone(&config)).connect(name, socket).await;
-    let stream = TokioIo::new(stream.map_err(|error| failed(&error))?);
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(stream).await.map_err(|error| failed(&error))?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(HOST, format!("localhost:{}", ready.port))
-        .header(CONTENT_TYPE, "application/json")
-        .header(AUTHORIZATION, token(&ready.service_connection_string)?)
-        .body(Full::new(body))
-        .map_err(|error| RemoteError::Request(error.to_string()))?;
-    let answering = async {
-        let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|error| failed(&error))?.to_bytes();
-        Ok((status, body))
-    };
-    let (status, body) = tokio::select! {
-        answer = answering => answer?,
-        ended = connection => {
-            let reason = ended.err().map_or("it hung up".into(), |error| error.to_string());
-            return Err(RemoteError::Answer(reason));
-        }
-    };
-    if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
+    body: Vec<u8>,
+) -> Result<Vec<u8>, RemoteError> {
+    let pem = std::fs::read_to_string(&ready.ca_file)
+        .map_err(|error| RemoteError::Answer(error.to_string()))?;
+    let authorization = &token(&ready.service_connection_string)?;
+    let request = RemoteRequest { method, path, authorization, body };
+    let answer = zerotouch_emulator::server::request(ready.port, &pem, request).await;
+    let (status, body) = answer.map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => RemoteError::Request(error.to_string()),
+        ErrorKind::ConnectionRefused => RemoteError::NoEmulator { port: ready.port },
+        _ => RemoteError::Answer(error.to_string()),
+    })?;
+    if (200..300).contains(&status) { Ok(body) } else { Err(refusal(status, &body)) }
 }
 
 /// A token of the policy in a connection string.
@@ -208,9 +177,9 @@ fn token(connection_string: &str) -> Result<String, RemoteError> {
     Ok(SasToken::for_service(&key, host, policy, ALWAYS).as_str().into())
 }
 
-fn refusal(status: StatusCode, body: &[u8]) -> RemoteError {
+fn refusal(status: u16, body: &[u8]) -> RemoteError {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let words = [&body["error"]["message"], &body["Message"], &body["message"]];
     let words = words.iter().find_map(|words| words.as_str()).unwrap_or("no reason is given");
-    RemoteError::Refused { status: status.as_u16(), words: words.into() }
+    RemoteError::Refused { status, words: words.into() }
 }

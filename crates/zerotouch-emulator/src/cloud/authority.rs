@@ -1,11 +1,12 @@
 //! The certificate authorities of Azure Device Registry: one root, one issuing authority per policy.
 //!
 //! ```text
-//!   root (P-384)  ──►  issuing authority of a policy (P-384)  ──►  device certificate
+//!   root  ──►  issuing authority of a policy  ──►  device certificate
 //! ```
 //!
-//! The profile of the device certificate is not published. This one holds what the documentation
-//! names: the device id as only name, a per-device identifier, and what a client certificate needs.
+//! Both authorities are on P-384 unless the fixture says otherwise. The profile of the device certificate
+//! is not published. This one holds what the documentation names: the device id as only name, a per-device
+//! identifier, and what a client certificate needs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
-use zerotouch_credentials::{Certificate, KeyAlgorithm, PrivateKey};
+use zerotouch_credentials::{Certificate, KeyAlgorithm, PrivateKey, PrivateKeyError, Signer};
 use zerotouch_time::UnixTime;
 
 use super::text_form;
@@ -53,6 +54,9 @@ pub enum AuthorityError {
     #[error("the device is not registered")]
     UnknownDevice,
 }
+
+/// What signs with the key of an authority.
+pub type MakeSigner = fn(Arc<PrivateKey>) -> Result<Arc<dyn Signer>, PrivateKeyError>;
 
 /// Whom a certificate is for.
 #[derive(Clone, Copy, Debug)]
@@ -100,8 +104,11 @@ fn certificate_of<S: Serializer>(
 }
 
 /// Draws the key of an authority.
-pub(super) fn new_key(rng: &mut ChaCha20Rng) -> Result<Arc<PrivateKey>, PkiError> {
-    Ok(Arc::new(PrivateKey::generate(KeyAlgorithm::EcdsaP384, rng)?))
+pub(super) fn new_key(
+    algorithm: KeyAlgorithm,
+    rng: &mut ChaCha20Rng,
+) -> Result<Arc<PrivateKey>, PkiError> {
+    Ok(Arc::new(PrivateKey::generate(algorithm, rng)?))
 }
 
 /// The name of a policy's issuing authority.
@@ -111,8 +118,13 @@ pub(super) fn issuing_name(policy: &str) -> String {
 
 impl Authority {
     /// The root of a namespace, or of whatever else.
-    pub(super) fn root(what: &str, now: UnixTime, rng: &mut ChaCha20Rng) -> Result<Self, PkiError> {
-        let key = new_key(rng)?;
+    pub(super) fn root(
+        what: &str,
+        algorithm: KeyAlgorithm,
+        now: UnixTime,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Self, PkiError> {
+        let key = new_key(algorithm, rng)?;
         let name = format!("zerotouch {what} root {MARK}");
         let validity = Validity { from: now, lifetime: ROOT_VALIDITY };
         let authority = CertificationAuthority::root(&name, validity, key.clone(), rng)?;
@@ -123,10 +135,11 @@ impl Authority {
     pub(super) fn issuing(
         &self,
         policy: &str,
+        algorithm: KeyAlgorithm,
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, PkiError> {
-        let key = new_key(rng)?;
+        let key = new_key(algorithm, rng)?;
         let validity = Validity { from: now, lifetime: ISSUING_VALIDITY };
         let name = issuing_name(policy);
         let authority = self.authority.subordinate(&name, validity, key.clone(), rng)?;
@@ -137,6 +150,13 @@ impl Authority {
     pub(super) fn open(certificate: Certificate, key: Arc<PrivateKey>) -> Result<Self, PkiError> {
         let authority = CertificationAuthority::open(certificate, key.clone())?;
         Ok(Self { authority, key })
+    }
+
+    /// Has it sign by what `signer` makes of its key.
+    pub(super) fn sign_with(&mut self, signer: MakeSigner) -> Result<(), PkiError> {
+        let signer = signer(Arc::clone(&self.key))?;
+        self.authority = CertificationAuthority::open(self.certificate().clone(), signer)?;
+        Ok(())
     }
 
     pub(super) fn key(&self) -> &PrivateKey {

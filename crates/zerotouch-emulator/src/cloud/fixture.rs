@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use zerotouch_credentials::KeyAlgorithm;
 use zerotouch_dps::{ConnectionProfile, IdError, IdScope, RegistrationId};
 
 pub(super) use self::enrollment::Terms;
@@ -30,6 +31,10 @@ pub struct Fixture {
     pub id_scope: String,
     /// Host names of the hubs, as devices dial them; default `["localhost"]`.
     pub hubs: Vec<String>,
+    /// The algorithm of the namespace's authority, its root and its issuing authorities alike; default
+    /// P-384, as the real one.
+    #[serde(with = "text_form::one")]
+    pub ca_algorithm: KeyAlgorithm,
     /// The namespace's credential policies.
     pub credential_policies: Vec<CredentialPolicy>,
     /// Authorities that enrolments refer to by name.
@@ -292,6 +297,7 @@ impl Default for Fixture {
         Self {
             id_scope: Self::DEFAULT_ID_SCOPE.into(),
             hubs: vec!["localhost".into()],
+            ca_algorithm: KeyAlgorithm::EcdsaP384,
             credential_policies: vec![CredentialPolicy::new(Self::DEFAULT_POLICY)],
             certificate_authorities: Vec::new(),
             enrollment_groups: vec![

@@ -18,11 +18,11 @@ use base64ct::{Base64, Encoding};
 use chacha20::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
 use zerotouch_credentials::{
-    Certificate, CertificateChain, CertificateRequest, PrivateKey, Signer,
+    Certificate, CertificateChain, CertificateRequest, KeyAlgorithm, PrivateKey, Signer,
 };
 use zerotouch_time::UnixTime;
 
-use super::authority::{Authority, AuthorityError, Subject, issuing_name, new_key};
+use super::authority::{Authority, AuthorityError, MakeSigner, Subject, issuing_name, new_key};
 use super::clock::{Clock, uuid};
 use super::effects::Effects;
 use super::event::{CloudEvent, Via};
@@ -44,6 +44,10 @@ pub(super) struct Namespace {
     /// The one credential there is.
     root: Single<Authority>,
     policies: Table<String, Policy>,
+    /// Of the keys of authorities that are made from now on.
+    algorithm: KeyAlgorithm,
+    /// What issuing authorities sign with.
+    signer: MakeSigner,
 }
 
 /// A policy, and who issues under it.
@@ -75,14 +79,17 @@ pub(super) enum Issuing {
 impl Namespace {
     pub(super) fn new(
         policies: Vec<CredentialPolicy>,
+        algorithm: KeyAlgorithm,
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, PkiError> {
-        let root = Authority::root("device", now, rng)?;
+        let root = Authority::root("device", algorithm, now, rng)?;
         let mut namespace = Self {
             registry: Registry::default(),
             root: Single::new(root),
             policies: Table::default(),
+            algorithm,
+            signer: |key| Ok(key),
         };
         // By name, whatever order they are given in.
         let mut policies = policies;
@@ -91,6 +98,20 @@ impl Namespace {
             namespace.put_policy(policy, now, rng)?;
         }
         Ok(namespace)
+    }
+
+    /// Has issuing authorities sign by what `signer` makes of their keys, those to come included.
+    pub(super) fn sign_with(&mut self, signer: MakeSigner) -> Result<(), PkiError> {
+        self.signer = signer;
+        let names: Vec<String> = self.policies.iter().map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if let Some(policy) = self.policies.get_mut(&name)
+                && let Issuing::Active { authority, .. } = &mut policy.issuing
+            {
+                authority.sign_with(signer)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes a policy and its issuing authority, or changes what a policy issues.
@@ -120,13 +141,13 @@ impl Namespace {
         rng: &mut ChaCha20Rng,
     ) -> Result<Issuing, PkiError> {
         if settings.external_root {
-            return Ok(Issuing::Pending { key: new_key(rng)? });
+            return Ok(Issuing::Pending { key: new_key(self.algorithm, rng)? });
         }
         let root = self.root.get();
-        Ok(Issuing::Active {
-            authority: Box::new(root.issuing(&settings.name, now, rng)?),
-            above: vec![root.certificate().clone()],
-        })
+        let mut authority = root.issuing(&settings.name, self.algorithm, now, rng)?;
+        authority.sign_with(self.signer)?;
+        let above = vec![root.certificate().clone()];
+        Ok(Issuing::Active { authority: Box::new(authority), above })
     }
 
     pub(super) fn remove_policy(&mut self, name: &str) -> bool {
@@ -174,7 +195,8 @@ impl Namespace {
     ) -> Result<(), AuthorityError> {
         let policy = self.policies.get_mut(name).ok_or(AuthorityError::UnknownPolicy)?;
         let Issuing::Pending { key } = &policy.issuing else { return Err(AuthorityError::Active) };
-        let authority = Box::new(Authority::open(chain.leaf().clone(), Arc::clone(key))?);
+        let mut authority = Box::new(Authority::open(chain.leaf().clone(), Arc::clone(key))?);
+        authority.sign_with(self.signer)?;
         let above = chain.iter().skip(1).cloned().collect();
         policy.issuing = Issuing::Active { authority, above };
         Ok(())
@@ -212,7 +234,8 @@ impl Namespace {
             return Err(AuthorityError::Inactive);
         };
         let other_identifier = (fault == Some(ChainFault::Revoked)).then(|| uuid(&mut fx.rng));
-        let other_key = (fault == Some(ChainFault::Foreign)).then(|| new_key(&mut fx.rng));
+        let other_key =
+            (fault == Some(ChainFault::Foreign)).then(|| new_key(self.algorithm, &mut fx.rng));
         let other_key = other_key.transpose()?;
         let subject = Subject {
             device_id: &key.device_id,

@@ -76,8 +76,13 @@ impl Services {
         fixture.check()?;
         // The first that is drawn: the same for every fixture.
         let service_key = SymmetricKey::generate(rng)?;
-        let test_authorities = test_authority::complete(&mut fixture.enrollment_groups, now, rng)
-            .map_err(AuthorityError::from)?;
+        let test_authorities = test_authority::complete(
+            &mut fixture.enrollment_groups,
+            fixture.ca_algorithm,
+            now,
+            rng,
+        )
+        .map_err(AuthorityError::from)?;
         let enrollments = Enrollments::new(
             fixture.enrollment_groups,
             fixture.individual_enrollments,
@@ -85,8 +90,8 @@ impl Services {
             now,
             rng,
         )?;
-        let namespace =
-            Namespace::new(fixture.credential_policies, now, rng).map_err(AuthorityError::from)?;
+        let namespace = Namespace::new(fixture.credential_policies, fixture.ca_algorithm, now, rng)
+            .map_err(AuthorityError::from)?;
         Ok(Self {
             dps: Dps::new(fixture.id_scope, fixture.hubs.clone(), fixture.dps, enrollments),
             namespace,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use zerotouch_credentials::{
-    Certificate, CertificateChain, CertificateRequest, PrivateKey, SymmetricKey, Thumbprint,
+    Certificate, CertificateChain, CertificateRequest, KeyAlgorithm, PrivateKey, SymmetricKey,
+    Thumbprint,
 };
 use zerotouch_time::UnixTime;
 
@@ -72,6 +73,27 @@ impl Text for CertificateRequest {
 
     fn read(text: &str) -> Result<Self, Self::Error> {
         Self::from_base64(text)
+    }
+}
+
+/// `p384` or `p256`: authorities have no other.
+impl Text for KeyAlgorithm {
+    type Error = &'static str;
+
+    fn write(&self) -> Result<String, Self::Error> {
+        match self {
+            Self::EcdsaP384 => Ok("p384".into()),
+            Self::EcdsaP256 => Ok("p256".into()),
+            _ => Err("an authority's key is p384 or p256"),
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, Self::Error> {
+        match text {
+            "p384" => Ok(Self::EcdsaP384),
+            "p256" => Ok(Self::EcdsaP256),
+            _ => Err("an authority's key is p384 or p256"),
+        }
     }
 }
 

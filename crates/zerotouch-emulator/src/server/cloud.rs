@@ -32,6 +32,7 @@ pub(super) struct StoredCloud {
     storage: Option<Storage>,
     /// Of the cloud, not stored yet.
     records: Vec<Record>,
+    keep_events: bool,
 }
 
 /// The answer to a request, and the events behind it.
@@ -50,6 +51,7 @@ impl StoredCloud {
         cloud: Cloud,
         storage: Option<Storage>,
         questions: mpsc::UnboundedSender<WebhookRequest>,
+        keep_events: bool,
     ) -> Self {
         Self {
             cloud,
@@ -61,6 +63,7 @@ impl StoredCloud {
             tail: Tail::default(),
             storage,
             records: Vec::new(),
+            keep_events,
         }
     }
 
@@ -160,7 +163,9 @@ impl Engine for StoredCloud {
         }
         while let Some(event) = self.cloud.poll_event() {
             self.tail.tell(&event);
-            self.events.push(event);
+            if self.keep_events {
+                self.events.push(event);
+            }
         }
     }
 

@@ -1,12 +1,16 @@
 //! Accepting connections, and copying bytes between each and the engine.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -24,6 +28,11 @@ const LINGER: Duration = Duration::from_secs(1);
 const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How much is read at once.
 const READ_BUFFER: usize = 16 * 1024;
+
+thread_local! {
+    /// Where a thread reads to. A connection that is idle, as most are, needs none of its own.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into());
+}
 
 /// Bytes both ways.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -142,13 +151,20 @@ async fn read<E: Engine>(
     shared: &Shared<E>,
     id: ConnectionId,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; READ_BUFFER];
-    loop {
-        match reader.read(&mut buffer).await? {
-            0 => return Ok(()),
-            length => shared.received(id, &buffer[..length]),
-        }
-    }
+    while poll_fn(|context| {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut *reader).poll_read(context, &mut buffer))?;
+            let bytes = buffer.filled();
+            if !bytes.is_empty() {
+                shared.received(id, bytes);
+            }
+            Poll::Ready(io::Result::Ok(!bytes.is_empty()))
+        })
+    })
+    .await?
+    {}
+    Ok(())
 }
 
 /// Writes until the engine closes.

@@ -44,7 +44,8 @@ pub(super) fn entrance(
             let mut stream = BufReader::with_capacity(LOOK_AHEAD, stream);
             let first = timeout(PATIENCE, stream.fill_buf()).await??.first();
             let stream = if first.is_some_and(u8::is_ascii_alphabetic) {
-                http.serve(stream, &chain).await?
+                // Apart: what HTTP needs, the connections of MQTT need not carry about with them.
+                Box::pin(http.serve(stream, &chain)).await?
             } else {
                 Some(Box::new(stream) as Box<dyn Stream>)
             };

@@ -72,7 +72,9 @@ impl<E: Engine> Host<E> {
         let thread = std::thread::Builder::new()
             .name("zerotouch-emulator".into())
             .spawn(move || {
-                runtime.block_on(serving);
+                // On the threads that serve connections: a thread of its own would have to wake one of
+                // them for each.
+                let _ = runtime.block_on(runtime.spawn(serving));
                 // Connections are dropped where they wait; none waits for long.
                 runtime.shutdown_timeout(Duration::from_secs(1));
             })

@@ -56,11 +56,13 @@ impl ServerTls {
 
         let key = PrivateKeyDer::from_pem_slice(key.to_pkcs8_pem()?.as_bytes())
             .map_err(|e| rustls::Error::General(e.to_string()))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_client_cert_verifier(Arc::new(AnyClient { provider }))
             .with_single_cert(vec![CertificateDer::from(certificate.as_der().to_vec())], key)?;
+        // One reconnection needs one, and brings the next.
+        config.send_tls13_tickets = 1;
         let ca_pem = crate::pem::certificate(authority.certificate());
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), ca_pem })
     }

@@ -48,7 +48,7 @@ pub(crate) fn brokers() -> Vec<Broker> {
     let running = Arc::new(Running { child, _directory: directory });
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
+use zerotouch_credentials::KeyAlgorithm;
 use zerotouch_emulator::cloud::{
     Cloud, CloudError, EnrollmentGroup, Fixture, FixtureError, IndividualEnrollment,
 };
@@ -89,6 +90,26 @@ fn openssl_verifies_the_chain() {
     let verdict = openssl(&arguments, "");
     std::fs::remove_dir_all(&directory).unwrap();
     assert!(verdict.is_none_or(|text| text.contains("OK")));
+}
+
+// Whoever asks for the cheaper curve gets it at every step above the device.
+#[test]
+fn the_authority_has_the_algorithm_of_the_fixture() {
+    let mut world =
+        World::new(Fixture { ca_algorithm: KeyAlgorithm::EcdsaP256, ..Fixture::default() });
+    let identity = world.provision("d", &private_key(1));
+    let root = world.cloud.root_certificate_pem();
+    for pem in [identity.chain.to_pem(), root] {
+        let Some(text) = openssl(&["x509", "-noout", "-text"], &pem) else { return };
+        assert!(text.contains("Signature Algorithm: ecdsa-with-SHA256"), "{text}");
+    }
+}
+
+// A simulation is repeated from its seed: the same inputs give the same certificate, signature and all.
+#[test]
+fn certificates_are_the_same_again() {
+    let issued = || World::new(Fixture::default()).provision("d", &private_key(1)).chain;
+    assert_eq!(issued().to_pem(), issued().to_pem());
 }
 
 // A fixture is written by hand: each slip is named.

@@ -45,7 +45,7 @@ impl Client {
         identity: Certified<'_>,
         roots: RootCertStore,
     ) -> io::Result<Self> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .unwrap()

@@ -168,7 +168,7 @@ fn tls_is_not_for_show() {
     let chain = provision(&emulator, "d", &private_key(), version);
     let other_key =
         PrivateKey::generate(KeyAlgorithm::EcdsaP384, &mut ChaCha20Rng::seed_from_u64(3)).unwrap();
-    let provider = rustls::crypto::ring::default_provider();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
     let pem = other_key.to_pkcs8_pem().unwrap();
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
     let signing_key = provider.key_provider.load_private_key(key).unwrap();
@@ -321,4 +321,16 @@ fn a_data_directory_remembers_authorities_and_devices() {
     let refusal = Emulator::builder().data_dir(directory.path()).start().unwrap_err();
     assert!(matches!(refusal, StartError::Storage(_)), "{refusal}");
     assert_eq!(std::fs::read(&file).unwrap(), b"{}", "what cannot be read is not overwritten");
+}
+
+// Where nobody asks for events, none is kept; the service is the same.
+#[test]
+fn events_are_not_kept_for_nobody() {
+    for keep in [true, false] {
+        let dps = DpsSettings { retry_after: Duration::ZERO, ..DpsSettings::default() };
+        let fixture = Fixture { dps, ..Fixture::default() };
+        let emulator = Emulator::builder().fixture(fixture).keep_events(keep).start().unwrap();
+        provision(&emulator, "d", &private_key(), &rustls::version::TLS13);
+        assert_eq!(emulator.next_event(Duration::ZERO).is_some(), keep);
+    }
 }

@@ -1,0 +1,352 @@
+//! Under load: what the emulator bears beside what the machine's cryptography allows, and beside mosquitto.
+//!
+//! Emulator and broker, and what loads them, are processes of their own. Times of the processor are
+//! compared as well as times of the clock: where others use the machine, too, only the first mean anything.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::interop::zerotouch;
+use crate::process::{Result, cargo, process, root};
+
+const MOSQUITTO: [&str; 2] = ["mosquitto", "/usr/sbin/mosquitto"];
+/// Of the ceiling.
+const MIN_SHARE: f64 = 0.6;
+
+/// How much of everything.
+struct Sizes {
+    provisionings: u32,
+    at_once: u32,
+    idle: u32,
+    senders: u32,
+    seconds: u32,
+}
+
+pub(crate) fn run(check: bool) -> Result {
+    let sizes = if check {
+        Sizes { provisionings: 20, at_once: 5, idle: 20, senders: 5, seconds: 1 }
+    } else {
+        Sizes { provisionings: 5000, at_once: 1000, idle: 10_000, senders: 50, seconds: 10 }
+    };
+    let mosquitto = MOSQUITTO
+        .into_iter()
+        .find(|name| process(name).arg("-h").starts())
+        .ok_or("mosquitto is not installed: there is nothing to compare with")?;
+    let build = ["build", "--release", "--locked", "--quiet"];
+    cargo(build).args(["-p", "zerotouch-cli", "--bin", "zerotouch"]).run()?;
+    cargo(build).args(["-p", "zerotouch-emulator", "--example", "ceiling"]).run()?;
+    let bench = Bench::new(mosquitto)?;
+    let mut table = conditions();
+    let shares = [
+        bench.provision("p384", &sizes, &mut table)?,
+        bench.provision("p256", &sizes, &mut table)?,
+    ];
+    bench.idle(&sizes, &mut table)?;
+    let [ours, theirs] = bench.telemetry(&sizes, &mut table)?;
+    println!("\n{table}");
+    if check {
+        return Ok(());
+    }
+    if let Some(share) = shares.into_iter().find(|share| *share < MIN_SHARE) {
+        return Err(format!("{:.0} % of the ceiling are too little", share * 100.0));
+    }
+    if ours < theirs {
+        return Err(format!("{ours:.0} messages a second, and mosquitto takes {theirs:.0}"));
+    }
+    Ok(())
+}
+
+/// Where it was measured, and what else was going on there.
+fn conditions() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let processor = read("/proc/cpuinfo");
+    let name =
+        processor.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let busy = read("/proc/loadavg");
+    format!(
+        "{cores} cores of{}; ready to run before it began, of other work: {}\n",
+        name.unwrap_or(" an unknown processor"),
+        busy.split(' ').next().unwrap_or_default(),
+    )
+}
+
+struct Bench {
+    zerotouch: PathBuf,
+    directory: PathBuf,
+    mosquitto: &'static str,
+}
+
+/// A server that ends with this.
+struct Server {
+    child: Child,
+    port: u16,
+    ca_file: PathBuf,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// In KiB.
+    fn resident(&self) -> Result<f64> {
+        let status = self.proc("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        number.ok_or_else(|| "no VmRSS".into())
+    }
+
+    /// In milliseconds, since it began.
+    fn processor_time(&self) -> Result<f64> {
+        let stat = self.proc("stat")?;
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+        let mut ticks = || fields.next().and_then(|field| field.parse::<f64>().ok());
+        let both = ticks().zip(ticks()).ok_or("no processor time")?;
+        Ok((both.0 + both.1) * 10.0)
+    }
+
+    fn proc(&self, file: &str) -> Result<String> {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))
+    }
+}
+
+impl Bench {
+    fn new(mosquitto: &'static str) -> Result<Self> {
+        let directory = root().join("target/load");
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
+        let bench = Self { zerotouch: zerotouch()?, directory, mosquitto };
+        for algorithm in ["p384", "p256"] {
+            let (root, intermediate) = (bench.path("root", algorithm), bench.issuer(algorithm));
+            let make = |what: &str, out: &Path| {
+                let pki = process(&bench.zerotouch).args(["pki", what, "-o", "json"]);
+                pki.args(["--key-algorithm", algorithm]).arg("--out").arg(out)
+            };
+            make("root", &root).output()?;
+            make("intermediate", &intermediate).arg("--issuer").arg(&root).output()?;
+        }
+        // As the emulator's own: on P-256, for the name that is dialled.
+        process("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+            .args(["-noenc", "-days", "2", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(bench.directory.join("broker.key"))
+            .arg("-out")
+            .arg(bench.directory.join("broker.crt"))
+            .run()?;
+        Ok(bench)
+    }
+
+    fn path(&self, name: &str, algorithm: &str) -> PathBuf {
+        self.directory.join(format!("{name}-{algorithm}"))
+    }
+
+    /// Who certifies devices at the factory.
+    fn issuer(&self, algorithm: &str) -> PathBuf {
+        self.path("intermediate", algorithm)
+    }
+
+    fn emulator(&self, algorithm: &str) -> Result<Server> {
+        let issuer = format!("{}.cert.pem", self.issuer(algorithm).display());
+        let fixture = self.path("fixture", algorithm);
+        let text = format!(
+            "[dps]\nregistrations = {{ count = 1000000, period = '1min' }}\n\
+             [[enrollmentGroups]]\nid = 'fleet'\n\
+             attestation = {{ x509 = {{ authorities = ['file:{issuer}'] }} }}\n"
+        );
+        fs::write(&fixture, text).map_err(|error| error.to_string())?;
+        let mut child = Command::new(&self.zerotouch)
+            .args(["emulator", "--port", "0", "--output", "json", "--quiet"])
+            .args(["--ca-alg", algorithm, "--config"])
+            .arg(&fixture)
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let mut line = String::new();
+        let output = child.stdout.take().ok_or("no output")?;
+        BufReader::new(output).read_line(&mut line).map_err(|error| error.to_string())?;
+        let ready: Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
+        let port = ready["port"].as_u64().and_then(|port| port.try_into().ok());
+        Ok(Server {
+            child,
+            port: port.ok_or("the emulator named no port")?,
+            ca_file: ready["caFile"].as_str().unwrap_or_default().into(),
+        })
+    }
+
+    fn broker(&self) -> Result<Server> {
+        const PORT: u16 = 18_884;
+        let directory = self.directory.display();
+        let configuration = self.directory.join("mosquitto.conf");
+        let text = format!(
+            "listener {PORT} 127.0.0.1\ncafile {directory}/root-p384.cert.pem\n\
+             certfile {directory}/broker.crt\nkeyfile {directory}/broker.key\n\
+             require_certificate true\nallow_anonymous true\npersistence false\n\
+             log_type error\nuser root\n"
+        );
+        fs::write(&configuration, text).map_err(|error| error.to_string())?;
+        let child = Command::new(self.mosquitto)
+            .arg("-c")
+            .arg(&configuration)
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let server = Server { child, port: PORT, ca_file: self.directory.join("broker.crt") };
+        for _ in 0..100 {
+            if TcpStream::connect(("127.0.0.1", PORT)).is_ok() {
+                return Ok(server);
+            }
+            sleep(Duration::from_millis(50));
+        }
+        Err("mosquitto does not listen".into())
+    }
+
+    fn fleet(&self, server: &Server, algorithm: &str, mode: &str, options: &[&str]) -> Command {
+        let mut command = Command::new(&self.zerotouch);
+        command
+            .args(["fleet", mode, "--output", "json", "--port", &server.port.to_string()])
+            .arg("--ca-file")
+            .arg(&server.ca_file)
+            .arg("--issuer")
+            .arg(self.issuer(algorithm))
+            .args(options)
+            .stdout(Stdio::piped());
+        command
+    }
+
+    fn ceiling(&self, algorithm: &str) -> Result<Value> {
+        let example = self.zerotouch.with_file_name("examples").join("ceiling");
+        let text = process(example).args([algorithm, "2", "3"]).output()?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    }
+
+    /// Yields the share of the ceiling that is reached, in time of the processor.
+    fn provision(&self, algorithm: &str, sizes: &Sizes, table: &mut String) -> Result<f64> {
+        let before = self.ceiling(algorithm)?;
+        let server = self.emulator(algorithm)?;
+        let (devices, at_once) = (sizes.provisionings.to_string(), sizes.at_once.to_string());
+        let options = ["--devices", &devices, "--at-once", &at_once];
+        let mut fleet = self.fleet(&server, algorithm, "provision", &options);
+        let started = server.processor_time()?;
+        let result = finish(fleet.spawn().map_err(|error| error.to_string())?)?;
+        let cloud = (server.processor_time()? - started) / f64::from(sizes.provisionings);
+        let devices = number(&result, "processorMs") / f64::from(sizes.provisionings);
+        let after = self.ceiling(algorithm)?;
+        let mean = |name: &str| f64::midpoint(number(&before, name), number(&after, name));
+        let rate = number(&result, "provisionedPerSecondSteady")
+            .max(number(&result, "provisionedPerSecond"));
+        let (ceiling, cryptography) = (mean("perSecond"), mean("processorMillis"));
+        let share = cryptography / (cloud + devices);
+        let mut row = |what: &str, value: String| {
+            let _ = writeln!(table, "| {what} | {value} |");
+        };
+        row(&format!("**authority on {algorithm}**"), String::new());
+        row("TLS handshake, both sides", format!("{:.2} ms", mean("handshakeMicros") / 1e3));
+        row(
+            "sign, verify with the device's key",
+            format!(
+                "{:.2} ms, {:.2} ms",
+                mean("deviceSignMicros") / 1e3,
+                mean("deviceVerifyMicros") / 1e3
+            ),
+        );
+        row(
+            "sign, verify with the authority's",
+            format!(
+                "{:.2} ms, {:.2} ms",
+                mean("authoritySignMicros") / 1e3,
+                mean("authorityVerifyMicros") / 1e3
+            ),
+        );
+        row("cryptography of a provisioning", format!("{cryptography:.2} ms"));
+        row("provisioning: cloud, device", format!("{cloud:.2} ms, {devices:.2} ms"));
+        row("share of the ceiling, in time of the processor", format!("{:.0} %", share * 100.0));
+        row("ceiling by the clock", format!("{ceiling:.0} a second"));
+        row("provisionings by the clock", format!("{rate:.0} a second"));
+        Ok(share)
+    }
+
+    fn idle(&self, sizes: &Sizes, table: &mut String) -> Result {
+        let devices = sizes.idle.to_string();
+        let seconds = (2 * sizes.seconds).to_string();
+        let options = ["--devices", &devices, "--at-once", "1000", "--seconds", &seconds];
+        for (name, server, more) in [
+            ("emulator", self.emulator("p384")?, &[][..]),
+            ("mosquitto", self.broker()?, &["--broker"]),
+        ] {
+            let before = server.resident()?;
+            let mut fleet = self.fleet(&server, "p384", "idle", &[&options[..], more].concat());
+            let mut fleet =
+                fleet.stderr(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
+            let mut line = String::new();
+            let words = fleet.stderr.take().ok_or("no words")?;
+            BufReader::new(words).read_line(&mut line).map_err(|error| error.to_string())?;
+            sleep(Duration::from_secs(u64::from(sizes.seconds)));
+            let held = server.resident()?;
+            let result = finish(fleet)?;
+            let each = (held - before) / f64::from(sizes.idle);
+            let _ = writeln!(
+                table,
+                "| {name}, {} idle connections, {} lost: memory of each | {each:.1} KiB |",
+                result["connected"], result["lostConnections"]
+            );
+        }
+        Ok(())
+    }
+
+    fn telemetry(&self, sizes: &Sizes, table: &mut String) -> Result<[f64; 2]> {
+        let (devices, seconds) = (sizes.senders.to_string(), sizes.seconds.to_string());
+        let options = ["--devices", &devices, "--seconds", &seconds];
+        let mut rates = [0.0; 2];
+        let servers = [
+            ("emulator", self.emulator("p384")?, &[][..]),
+            ("mosquitto", self.broker()?, &["--broker"]),
+        ];
+        for ((name, server, more), rate) in servers.into_iter().zip(&mut rates) {
+            let mut fleet =
+                self.fleet(&server, "p384", "telemetry", &[&options[..], more].concat());
+            let before = server.processor_time()?;
+            let result = finish(fleet.spawn().map_err(|error| error.to_string())?)?;
+            let each = (server.processor_time()? - before) / number(&result, "acknowledged");
+            *rate = number(&result, "acknowledgedPerSecond");
+            let _ = writeln!(
+                table,
+                "| {name}, QoS 1, {} messages, {} unacknowledged | {rate:.0} a second, {:.1} µs each |",
+                result["sent"],
+                number(&result, "sent") - number(&result, "acknowledged"),
+                each * 1e3
+            );
+        }
+        Ok(rates)
+    }
+}
+
+fn number(value: &Value, name: &str) -> f64 {
+    value[name].as_f64().unwrap_or_default()
+}
+
+/// What a fleet has come to; an error if anything was lost.
+fn finish(mut fleet: Child) -> Result<Value> {
+    let mut text = String::new();
+    let output = fleet.stdout.take().ok_or("no output")?;
+    BufReader::new(output).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    let status = fleet.wait().map_err(|error| error.to_string())?;
+    if !status.success() {
+        return Err(format!("the fleet failed: {text}"));
+    }
+    serde_json::from_str(&text).map_err(|error| error.to_string())
+}
