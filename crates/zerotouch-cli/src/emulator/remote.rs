@@ -119,7 +119,7 @@ pub(super) async fn request(arguments: arguments::Call) -> Result<(), RemoteErro
         }
         body => body.unwrap_or_default().into(),
     };
-    let answer = call(arguments.port, &arguments.method, &arguments.path, body.into()).await?;
+    let answer = call(arguments.port, &arguments.method, &arguments.path, body).await?;
     if !answer.is_empty() {
         write_line(&String::from_utf8_lossy(&answer));
     }
