@@ -34,7 +34,7 @@ pub(crate) fn run(check: bool) -> Result {
     let sizes = if check {
         Sizes { provisionings: 20, at_once: 5, idle: 20, senders: 5, seconds: 1 }
     } else {
-        Sizes { provisionings: 5000, at_once: 1000, idle: 10_000, senders: 50, seconds: 10 }
+        Sizes { provisionings: 8000, at_once: 2500, idle: 10_000, senders: 50, seconds: 10 }
     };
     let mosquitto = MOSQUITTO
         .into_iter()
