@@ -36,6 +36,7 @@ mod login;
 mod namespace;
 mod operation;
 mod refusal;
+mod registrant;
 mod registry;
 mod renewal;
 mod services;
@@ -383,13 +384,15 @@ impl Cloud {
     }
 
     /// Becomes what an earlier cloud was, of whose records these are the last. What the fixture holds
-    /// beside settings counts no longer. `rng` draws from now on, so that nothing is drawn twice.
+    /// beside settings counts no longer; its hubs may be more than those of the earlier cloud, and begin with
+    /// them. `rng` draws from now on, so that nothing is drawn twice.
     pub fn restore<'a>(
         &mut self,
         records: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
         rng: ChaCha20Rng,
         now: Now,
     ) -> Result<(), RecordError> {
+        let given = self.services.hub_names().to_vec();
         self.services.tables().for_each(|(_, kept)| kept.clear());
         for (table, key, value) in records {
             let (_, kept) = self
@@ -400,6 +403,10 @@ impl Cloud {
             kept.restore(key, value)
                 .map_err(|source| RecordError::Entry { table: table.into(), source })?;
         }
+        self.services
+            .hubs
+            .rename(given.clone())
+            .map_err(|kept| RecordError::Hubs { kept, given })?;
         self.fx.rng = rng;
         let clock = self.clock(now);
         self.services.hubs.wind(clock, &mut self.fx);

@@ -8,6 +8,7 @@ use zerotouch_time::UnixTime;
 
 use super::authority::device_identifier;
 use super::clock::Clock;
+use super::enrollment::SAS_SKEW;
 use super::fixture::SymmetricKeys;
 use super::namespace::Namespace;
 use super::registry::{DeviceKey, HubCredential};
@@ -59,8 +60,8 @@ pub(super) struct Evidence<'a> {
 pub(super) struct Admission {
     /// Of the certificate it came with.
     pub(super) thumbprint: Option<Thumbprint>,
-    /// The last second of the token it came with.
-    pub(super) token_expires: Option<UnixTime>,
+    /// The last second in which the token is taken that it came with.
+    pub(super) token_ends: Option<UnixTime>,
 }
 
 /// Checks a device's proof.
@@ -77,7 +78,7 @@ pub(super) fn admit(
     match (&device.credential, evidence.password, evidence.chain.first()) {
         (HubCredential::Keys(keys), Some(token), _) => {
             let expires = verify_token(keys, token, evidence.host, &key.device_id, clock)?;
-            Ok(Admission { token_expires: Some(expires), ..Admission::default() })
+            Ok(Admission { token_ends: Some(expires + SAS_SKEW), ..Admission::default() })
         }
         (HubCredential::Keys(_), None, Some(_)) => {
             Err(HubRefusal::OtherCredential("a token signed with its key"))

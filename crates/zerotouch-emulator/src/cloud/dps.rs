@@ -14,17 +14,19 @@
 //! without a right to register connects, and reads why not on the topic of its answer. Requests are
 //! acknowledged before they are answered, and answers carry `$rid` first.
 
+use std::collections::BTreeMap;
+
 use serde_json::value::RawValue;
 use zerotouch_credentials::CertificateRequest;
 use zerotouch_dps::wire::{
-    MAX_MESSAGE_LENGTH, REGISTER_PREFIX, REPLY_PREFIX, RegisterRequest,
-    RegistrationOperationStatus, RegistrationState, RegistrationStatus, STATUS_PREFIX,
+    MAX_MESSAGE_LENGTH, REGISTER_PREFIX, REPLY_PREFIX, RegisterRequest, RegistrationState,
+    RegistrationStatus, STATUS_PREFIX,
 };
 use zerotouch_mqtt_codec::{Publish, QoS};
 use zerotouch_wire::PropertyBag;
 
 use super::allocation::{Choice, Map};
-use super::clock::{Clock, uuid};
+use super::clock::Clock;
 use super::csr;
 use super::effects::{At, Command, Effects, Message, Placement};
 use super::enrollment::{Attested, Enrollments, Evidence, Proof};
@@ -35,7 +37,8 @@ use super::http;
 use super::namespace::Namespace;
 pub(super) use super::operation::Answer;
 use super::operation::{Assigning, Operation, Question, State, operation_id, with_profile};
-use super::refusal::{self, DpsRefusal};
+use super::refusal::DpsRefusal;
+pub(super) use super::registrant::Registrant;
 use super::registry::{DeviceKey, HubCredential, Substatus};
 use super::table::{Kept, Table};
 use super::throttle::Throttle;
@@ -50,15 +53,9 @@ pub(super) struct Dps {
     pub(super) enrollments: Enrollments,
     /// The latest operation of each registration id (in lower case).
     operations: Table<String, Operation>,
+    /// How often each was asked for. Not kept: a cloud that begins is not asked sooner.
+    polls: BTreeMap<String, Throttle>,
     registrations: Throttle,
-}
-
-/// Who asks, and whether it may.
-#[derive(Debug)]
-pub(super) struct Registrant {
-    registration_id: String,
-    api_version: DpsApiVersion,
-    attested: Result<Attested, DpsRefusal>,
 }
 
 /// An MQTT connection to the service.
@@ -92,6 +89,7 @@ impl Dps {
             settings,
             enrollments,
             operations: Table::default(),
+            polls: BTreeMap::new(),
             registrations: Throttle::default(),
         }
     }
@@ -237,11 +235,11 @@ impl Dps {
             registration_id: registrant.registration_id.clone(),
             enrollment: attested.enrollment.clone(),
             by_certificate: matches!(attested.proof, Proof::Certificate(_)),
-            polls: Throttle::default(),
             state: State::Assigning(assigning),
         };
         let answer = operation.answer_assigning(false, self.settings.retry_after);
         self.operations.insert(registrant.key(), operation);
+        self.polls.remove(&registrant.key());
         Ok(answer)
     }
 
@@ -363,33 +361,36 @@ impl Dps {
         let retry_after = self.settings.retry_after;
         let operation = self
             .operations
-            .get_mut(&registrant.key())
+            .get(&registrant.key())
             .filter(|operation| operation.id == operation_id)
             .ok_or_else(unknown)?;
-        operation
-            .polls
+        self.polls
+            .entry(registrant.key())
+            .or_default()
             .pass(self.settings.polls, clock.monotonic)
             .map_err(|retry_after| DpsRefusal::Throttled { retry_after })?;
         if let Some(outcome) = strikes.outcome() {
-            let state = ended(&registrant.registration_id, outcome);
+            let state = operation.ended(outcome);
             let status = state.status.clone().unwrap_or_default();
             return Ok(operation.answer(200, None, status, Some(state)));
         }
         if strikes.has(&Fault::Stuck) {
             return Ok(operation.answer_assigning(true, retry_after));
         }
-        if let State::Assigning(assigning) = &mut operation.state {
+        if let State::Assigning(assigning) = &operation.state {
             if clock.monotonic < assigning.ready_at {
                 return Ok(operation.answer_assigning(true, retry_after));
             }
-            let question = std::mem::take(&mut assigning.question);
             let request = assigning.request.clone();
-            let allotment = match (question, self.choose(registrant, attested, namespace)?) {
-                (Question::Answered(allotment), Choice::Ask(_)) => *allotment,
+            let choice = self.choose(registrant, attested, namespace)?;
+            let allotment = match (&assigning.question, choice) {
                 (_, Choice::Hub(hub)) => Allotment::at(hub),
-                (question, Choice::Ask(_)) => {
-                    let is_asked = matches!(question, Question::Asked);
-                    return self.keep_asking(registrant, attested, is_asked, namespace, fx);
+                (Question::Answered(allotment), Choice::Ask(_)) => (**allotment).clone(),
+                (Question::Asked, Choice::Ask(_)) => {
+                    return Ok(operation.answer_assigning(true, retry_after));
+                }
+                (Question::Unasked, Choice::Ask(_)) => {
+                    return self.ask_again(registrant, attested, namespace, fx);
                 }
             };
             let state = self.assign(
@@ -410,17 +411,15 @@ impl Dps {
         Ok(operation.answer(200, None, status, Some(state)))
     }
 
-    /// The webhook has not answered yet, or was not asked since the cloud began.
-    fn keep_asking(
+    /// The webhook was not asked since the cloud began.
+    fn ask_again(
         &mut self,
         registrant: &Registrant,
         attested: &Attested,
-        is_asked: bool,
         namespace: &Namespace,
         fx: &mut Effects,
     ) -> Result<Answer, DpsRefusal> {
-        if !is_asked
-            && let Some(operation) = self.operations.get(&registrant.key())
+        if let Some(operation) = self.operations.get(&registrant.key())
             && let State::Assigning(assigning) = &operation.state
         {
             let question = (&*operation.id, assigning);
@@ -524,66 +523,8 @@ impl Dps {
     /// Forgets a registration; the device stays at its hub.
     pub(super) fn forget(&mut self, registration_id: &str, namespace: &mut Namespace) {
         self.operations.remove(&registration_id.to_ascii_lowercase());
+        self.polls.remove(&registration_id.to_ascii_lowercase());
         namespace.registry.forget(registration_id);
-    }
-}
-
-/// A registration that has not ended well.
-fn ended(
-    registration_id: &str,
-    (status, error_code, message): (&str, Option<u32>, Option<&str>),
-) -> RegistrationState {
-    RegistrationState {
-        registration_id: Some(registration_id.into()),
-        status: Some(RegistrationStatus::from(status.to_owned())),
-        error_code,
-        error_message: message.map(String::from),
-        ..RegistrationState::default()
-    }
-}
-
-impl Registrant {
-    /// Ids are compared without regard to case.
-    fn key(&self) -> String {
-        self.registration_id.to_ascii_lowercase()
-    }
-
-    fn refuse(&self, refusal: &DpsRefusal, clock: Clock, fx: &mut Effects) -> Answer {
-        let (status, code, message) = refusal.answer();
-        let tracking_id = uuid(&mut fx.rng);
-        fx.tell(CloudEvent::RegistrationRefused {
-            registration_id: self.registration_id.clone(),
-            status,
-            code: Some(code),
-            tracking_id: Some(tracking_id.clone()),
-            reason: refusal.to_string(),
-        });
-        let body = refusal::body(code, &message, tracking_id, None, clock);
-        let retry_after = refusal.retry_after();
-        Answer { status, code: Some(code), retry_after, operation_id: None, body }
-    }
-
-    /// A disabled enrolment is no error on the wire: status 200, and `disabled` in the body, with an
-    /// empty operation id (recorded from the real service).
-    fn answer_disabled(&self, attested: &Attested, fx: &mut Effects) -> Answer {
-        fx.tell(CloudEvent::RegistrationRefused {
-            registration_id: self.registration_id.clone(),
-            status: 200,
-            code: None,
-            tracking_id: None,
-            reason: format!("the enrolment {:?} is disabled", attested.enrollment.as_str()),
-        });
-        let body = RegistrationOperationStatus {
-            operation_id: Some(String::new()),
-            status: RegistrationStatus::Disabled,
-            registration_state: Some(RegistrationState {
-                registration_id: Some(self.registration_id.clone()),
-                status: Some(RegistrationStatus::Disabled),
-                ..RegistrationState::default()
-            }),
-        };
-        let body = serde_json::to_vec(&body).unwrap_or_default();
-        Answer { status: 200, code: None, retry_after: None, operation_id: None, body }
     }
 }
 

@@ -35,7 +35,7 @@ use super::fixture::{HubApiVersion, HubSettings, InitialTwin};
 use super::namespace::Namespace;
 use super::registry::DeviceKey;
 use super::renewal::Renewals;
-use super::table::{Kept, Table};
+use super::table::{Kept, Single, Table};
 use super::twin::{Twin, TwinError};
 
 /// More filters than this in one SUBSCRIBE are refused (IoT Hub MQTT documentation).
@@ -46,7 +46,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// All hubs.
 #[derive(Debug)]
 pub(super) struct Hubs {
-    pub(super) names: Vec<String>,
+    /// Devices are kept by their hub's place among these.
+    names: Single<Vec<String>>,
     settings: HubSettings,
     devices: BTreeMap<DeviceKey, DeviceState>,
     twins: Table<DeviceKey, Twin>,
@@ -65,8 +66,8 @@ struct DeviceState {
     subscriptions: Subscriptions,
     /// It is sent the messages after this one.
     commands_after: u64,
-    /// The last second of the token that its connection came with, if it came with one.
-    token_expires: Option<UnixTime>,
+    /// The last second in which the token is taken that its connection came with, if with one.
+    token_ends: Option<UnixTime>,
     /// Why this side ends its connection.
     farewell: Option<&'static str>,
 }
@@ -92,7 +93,7 @@ impl Hubs {
     pub(super) fn new(names: Vec<String>, settings: HubSettings) -> Self {
         let renewals = Renewals::new(&settings);
         Self {
-            names,
+            names: Single::new(names),
             settings,
             devices: BTreeMap::new(),
             twins: Table::default(),
@@ -102,9 +103,25 @@ impl Hubs {
         }
     }
 
+    pub(super) fn names(&self) -> &[String] {
+        self.names.get()
+    }
+
+    /// Takes these in place of those that were kept, of which each has to be in its place still; yields
+    /// those that were kept if one is not.
+    pub(super) fn rename(&mut self, names: Vec<String>) -> Result<(), Vec<String>> {
+        if !names.starts_with(self.names.get()) {
+            return Err(self.names.get().clone());
+        }
+        if names.len() > self.names.get().len() {
+            self.names.set(names);
+        }
+        Ok(())
+    }
+
     /// The place of the hub with that host name.
     pub(super) fn position(&self, host: &str) -> Option<usize> {
-        self.names.iter().position(|name| name.eq_ignore_ascii_case(host))
+        self.names().iter().position(|name| name.eq_ignore_ascii_case(host))
     }
 
     pub(super) fn api_version(&self, name: &str) -> Option<&HubApiVersion> {
@@ -127,14 +144,14 @@ impl Hubs {
             device.subscriptions.clear();
         }
         device.kept = !connect.clean_session;
-        device.token_expires = admission.token_expires;
+        device.token_ends = admission.token_ends;
         device.farewell = None;
         if let Some(former) = device.connection.replace(at.connection) {
             fx.command(former, Command::Close);
         }
         fx.deliver(Command::Accept { session_present }, strikes, at);
         fx.tell(CloudEvent::HubConnected {
-            hub: self.names[key.hub].clone(),
+            hub: self.names.get()[key.hub].clone(),
             device_id: key.device_id.clone(),
             thumbprint: admission.thumbprint,
         });
@@ -354,7 +371,7 @@ impl Hubs {
     /// The token that a device came with may have ended.
     pub(super) fn token_due(&mut self, key: &DeviceKey, clock: Clock, fx: &mut Effects) {
         let Some(device) = self.devices.get(key) else { return };
-        if device.token_expires.is_some_and(|expires| expires < clock.wall) {
+        if device.token_ends.is_some_and(|expires| expires < clock.wall) {
             self.disconnect(key, "its token has expired", fx);
         } else {
             device.set_timer(key, clock, fx);
@@ -437,8 +454,9 @@ impl Hubs {
         self.twins.get(key).map_or_else(|| Cow::Owned(Twin::default()), Cow::Borrowed)
     }
 
-    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 3] {
-        [("twins", &mut self.twins), self.renewals.table(), self.commands.table()]
+    pub(super) fn tables(&mut self) -> [(&'static str, &mut dyn Kept); 4] {
+        let names: &mut dyn Kept = &mut self.names;
+        [("hubs", names), ("twins", &mut self.twins), self.renewals.table(), self.commands.table()]
     }
 
     pub(super) fn is_connected(&self, key: &DeviceKey) -> bool {
@@ -471,6 +489,7 @@ impl Hubs {
     /// Forgets a device that is no longer registered, and ends its connection.
     pub(super) fn forget(&mut self, key: &DeviceKey, fx: &mut Effects) {
         self.commands.purge(key, fx);
+        self.renewals.forget(key, fx);
         self.twins.remove(key);
         self.disconnect(key, "it is no longer registered", fx);
         match self.devices.get_mut(key) {
@@ -510,7 +529,7 @@ impl DeviceState {
     }
 
     fn set_timer(&self, key: &DeviceKey, clock: Clock, fx: &mut Effects) {
-        let last_second = self.connection.and(self.token_expires);
+        let last_second = self.connection.and(self.token_ends);
         let at = last_second.map(|last| clock.monotonic + (last + SECOND).since(clock.wall));
         fx.timers.set(Timer::Token(key.clone()), at);
     }

@@ -18,7 +18,6 @@ use super::enrollment::EnrollmentName;
 use super::namespace::Namespace;
 use super::registry::{Device, Substatus};
 use super::text_form;
-use super::throttle::Throttle;
 use super::webhook::Allotment;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,8 +28,6 @@ pub(super) struct Operation {
     pub(super) enrollment: EnrollmentName,
     /// Whether the device has shown a certificate, and no token.
     pub(super) by_certificate: bool,
-    #[serde(skip)]
-    pub(super) polls: Throttle,
     pub(super) state: State,
 }
 
@@ -115,6 +112,18 @@ impl Operation {
     pub(super) fn answer_assigning(&self, begun: bool, retry_after: Duration) -> Answer {
         let state = begun.then(|| self.named(RegistrationStatus::Assigning));
         self.answer(202, Some(retry_after.as_secs()), RegistrationStatus::Assigning, state)
+    }
+
+    /// The state of one that has not ended well: status, code and words.
+    pub(super) fn ended(
+        &self,
+        (status, error_code, message): (&str, Option<u32>, Option<&str>),
+    ) -> RegistrationState {
+        RegistrationState {
+            error_code,
+            error_message: message.map(String::from),
+            ..self.named(RegistrationStatus::from(status.to_owned()))
+        }
     }
 
     fn named(&self, status: RegistrationStatus) -> RegistrationState {

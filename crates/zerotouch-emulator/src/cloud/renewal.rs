@@ -346,6 +346,12 @@ impl Renewals {
         }
     }
 
+    /// Forgets the operation of a device that is no longer at its hub.
+    pub(super) fn forget(&mut self, key: &DeviceKey, fx: &mut Effects) {
+        self.operations.remove(key);
+        fx.timers.set(Timer::Renewal(key.clone()), None);
+    }
+
     /// Winds the clocks of all operations, after they were kept or the time of day was set.
     pub(super) fn wind(&self, clock: Clock, fx: &mut Effects) {
         for (key, operation) in self.operations.iter() {

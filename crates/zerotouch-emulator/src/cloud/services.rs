@@ -265,7 +265,7 @@ fn subscribe_dps(session: &mut dps::Session, subscribe: &Subscribe<'_>) -> Vec<S
 /// What an operator does.
 impl Services {
     pub(super) fn hub_names(&self) -> &[String] {
-        &self.hubs.names
+        self.hubs.names()
     }
 
     /// Opens the service API.
@@ -309,7 +309,7 @@ impl Services {
         self.namespace.registry.iter().map(|(key, device)| DeviceRecord {
             registration_id: &device.registration_id,
             device_id: &key.device_id,
-            hub: &self.hubs.names[key.hub],
+            hub: &self.hubs.names()[key.hub],
             uuid: &device.uuid,
             enabled: device.enabled,
             registrations: device.generation,

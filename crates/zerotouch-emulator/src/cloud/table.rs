@@ -36,6 +36,16 @@ pub enum RecordError {
         /// Its name.
         table: String,
     },
+    /// The hubs are not those that devices were assigned to: each has to keep its place.
+    #[error(
+        "devices are at the hubs {kept:?}, in this order, which the hubs {given:?} do not begin with"
+    )]
+    Hubs {
+        /// As they were.
+        kept: Vec<String>,
+        /// As they are to be.
+        given: Vec<String>,
+    },
     /// Key or value cannot be read.
     #[error("an entry of table {table:?} cannot be read: {source}")]
     Entry {

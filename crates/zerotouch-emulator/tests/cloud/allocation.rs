@@ -326,20 +326,3 @@ fn a_device_comes_back_to_its_hub() {
         );
     }
 }
-
-// A kept enrolment may name a hub that the fixture no longer has.
-#[test]
-fn without_a_hub_there_is_no_registration() {
-    let mut world = World::new(fixture(|group| group.hubs = vec![OTHER.into()]));
-    let records: Vec<_> = std::iter::from_fn(|| world.cloud.poll_record()).collect();
-    let mut next = World::new(Fixture::default());
-    let kept = records
-        .iter()
-        .filter_map(|record| Some((record.table, &*record.key, record.value.as_deref()?)));
-    next.cloud.restore(kept, rand_core::SeedableRng::seed_from_u64(2), next.now).unwrap();
-    let connection = next.connect_dps("d", DPS_VERSION);
-    next.register(connection, b"");
-    let (topic, body) = next.message(connection);
-    assert!(topic.contains("/400/"), "{topic}");
-    assert_eq!(body["errorCode"], 400_208);
-}

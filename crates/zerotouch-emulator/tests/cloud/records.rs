@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zerotouch_credentials::CertificateRequest;
-use zerotouch_emulator::cloud::{CloudEvent, Fixture};
+use zerotouch_emulator::cloud::{CloudEvent, DpsSettings, Fixture};
 
 use crate::https::json_of;
 use crate::service::Service;
@@ -105,4 +105,65 @@ fn strange_records_are_refused() {
         assert!(error.to_string().contains(table), "{error}");
     }
     assert!(world.events().iter().all(|event| !matches!(event, CloudEvent::Missed { .. })));
+}
+
+// A device is kept by its hub's place: hubs may be added, and not be taken away or moved.
+#[test]
+fn hubs_keep_their_places() {
+    let with = |hubs: &[&str]| Fixture {
+        hubs: hubs.iter().map(ToString::to_string).collect(),
+        ..Fixture::default()
+    };
+    let hub_of = |world: &World| {
+        let hub = world.cloud.devices().next().unwrap().hub;
+        hub.to_owned()
+    };
+    let mut world = World::new(with(&["localhost", "127.0.0.2"]));
+    world.provision("d", &private_key(1));
+    let before = hub_of(&world);
+    for hubs in [&["localhost"][..], &["127.0.0.2", "localhost"]] {
+        let error = world.restart_with(with(hubs)).unwrap_err().to_string();
+        assert!(error.contains("127.0.0.2"), "{error}");
+    }
+    world.restart_with(with(&["localhost", "127.0.0.2", "127.0.0.3"])).unwrap();
+    assert_eq!(hub_of(&world), before);
+    // The third is kept from now on.
+    let error = world.restart_with(with(&["localhost", "127.0.0.2"])).unwrap_err().to_string();
+    assert!(error.contains("127.0.0.3"), "{error}");
+}
+
+// A disk is slow: what devices ask often changes nothing that has to be kept.
+#[test]
+fn questions_are_not_kept() {
+    let dps = DpsSettings { assign_delay: Duration::from_secs(60), ..DpsSettings::default() };
+    let mut world = World::new(Fixture { dps, ..Fixture::default() });
+    let connection = world.connect_dps("d", DPS_VERSION);
+    world.register(connection, b"{}");
+    let operation = world.message(connection).1["operationId"].as_str().unwrap().to_owned();
+    assert!(world.keep().contains(&"operations"));
+    world.poll(connection, &operation);
+    assert_eq!(world.keep(), [""; 0]);
+    world.wait(Duration::from_secs(60));
+    world.poll(connection, &operation);
+    assert!(world.keep().contains(&"operations"));
+    world.poll(connection, &operation);
+    assert_eq!(world.keep(), [""; 0]);
+}
+
+// The next device of a name is not told of a renewal that the one before it has asked for.
+#[test]
+fn a_renewal_goes_with_its_device() {
+    let mut service = Service::new();
+    let identity = service.world.provision("d", &private_key(1));
+    let connection = service.world.connect_hub(&identity, true);
+    service.world.subscribe(connection, "$iothub/credentials/res/#");
+    ask_to_renew(&mut service.world, connection);
+    service.call("DELETE", "/devices/d", &Value::Null);
+    service.world.drain();
+    let identity = service.world.provision("d", &private_key(1));
+    let connection = service.world.connect_hub(&identity, true);
+    service.world.subscribe(connection, "$iothub/credentials/res/#");
+    service.world.received(connection);
+    service.world.wait(Duration::from_secs(1));
+    assert_eq!(service.world.received(connection), []);
 }

@@ -13,7 +13,7 @@ use zerotouch_credentials::{
 };
 use zerotouch_emulator::cloud::{
     Action, Cloud, CloudEvent, ConnectionId, Fault, FaultRule, Fixture, HttpRequest, HttpResponse,
-    Operation, Record, RequestId,
+    Operation, Record, RecordError, RequestId,
 };
 use zerotouch_mqtt_codec::{
     ConnAck, Connect, Decoded, Delivery, Login, Packet, PacketIdentifier, Publish, QoS, Subscribe,
@@ -73,21 +73,30 @@ impl World {
     /// Puts another cloud, of other random numbers, into the place of this one: it has what this one has
     /// had kept, and no connections.
     pub(crate) fn restart(&mut self) {
-        self.keep();
-        let rng = |seed| ChaCha20Rng::seed_from_u64(seed);
-        self.cloud = Cloud::new(Fixture::default(), rng(2), self.wall()).unwrap();
-        let records = self.records.iter().map(|((table, key), value)| (*table, &**key, &**value));
-        self.cloud.restore(records, rng(3), self.now).unwrap();
+        self.restart_with(Fixture::default()).unwrap();
         assert_eq!(self.cloud.poll_record(), None, "what is kept already is not kept again");
     }
 
-    fn keep(&mut self) {
+    /// The same with another fixture.
+    pub(crate) fn restart_with(&mut self, fixture: Fixture) -> Result<(), RecordError> {
+        self.keep();
+        let rng = |seed| ChaCha20Rng::seed_from_u64(seed);
+        self.cloud = Cloud::new(fixture, rng(2), self.wall()).unwrap();
+        let records = self.records.iter().map(|((table, key), value)| (*table, &**key, &**value));
+        self.cloud.restore(records, rng(3), self.now)
+    }
+
+    /// What has to be kept since this was last asked, by table.
+    pub(crate) fn keep(&mut self) -> Vec<&'static str> {
+        let mut kept = Vec::new();
         while let Some(Record { table, key, value }) = self.cloud.poll_record() {
             match value {
                 Some(value) => self.records.insert((table, key), value),
                 None => self.records.remove(&(table, key)),
             };
+            kept.push(table);
         }
+        kept
     }
 
     pub(crate) fn wall(&self) -> UnixTime {
