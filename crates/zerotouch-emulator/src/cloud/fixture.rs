@@ -22,8 +22,8 @@ use super::text_form;
 /// with the policy [`Fixture::DEFAULT_POLICY`], and a disabled individual enrolment,
 /// [`Fixture::DISABLED_DEVICE`].
 ///
-/// In a file, members bear the names they have here, in camelCase. What is left out is as in the default fixture; times
-/// are written as in `30days` or `200ms`, keys in base64, certificates in PEM.
+/// In a file, members bear the names they have here, in camelCase. What is left out is as in the default
+/// fixture; times are written as in `30days` or `200ms`, keys in base64, certificates in PEM.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Fixture {
