@@ -120,6 +120,8 @@ fn an_individual_enrolment_lives() {
     let (status, gone) = call(&mut service, "GET", path, &Value::Null);
     assert_eq!((status, &gone["errorCode"]), (404, &json!(404_201)));
     assert_eq!(gone["message"], "Enrollment not found.");
+    // Whoever changes what is gone does not make it anew.
+    assert_eq!(change(&mut service, path, &disabled).0, 412);
     let (status, _) = register(&mut service.world, "Pump-1", &key(&keys["primaryKey"]));
     assert_eq!(status, "401");
 }
@@ -254,6 +256,12 @@ fn certificates_are_given_once() {
     let (_, made) = call(&mut service, "PUT", "/enrollmentGroups/factory", &body);
     let told = &made["attestation"]["x509"]["signingCertificates"];
     assert_eq!(told["secondary"]["info"]["sha256Thumbprint"], root.thumbprint().to_string());
+    // Each of several is meant by what is said of it.
+    let mut swapped = made.clone();
+    let both = &mut swapped["attestation"]["x509"]["signingCertificates"];
+    *both = json!({ "primary": told["secondary"], "secondary": told["primary"] });
+    let (status, again) = change(&mut service, "/enrollmentGroups/factory", &swapped);
+    assert_eq!((status, &again["attestation"]), (200, &swapped["attestation"]));
     let username = dps_username(service.world.cloud.id_scope(), "d", DPS_VERSION);
     let chain = [&leaf, &line].map(|one| one.as_der().to_vec()).into();
     let connection = service.world.connect_dps_with("d", &username, None, chain);
