@@ -234,6 +234,8 @@ impl EmulatorBuilder {
         let first = listen(&self.address)?;
         let address = first.local_addr().map_err(StartError::Thread)?;
         let hubs = self.fixture.hubs.iter().filter_map(|name| name.parse::<IpAddr>().ok());
+        // All addresses of the machine are those, too.
+        let hubs = hubs.filter(|_| !address.ip().is_unspecified());
         let others = hubs.filter(|hub| hub.is_loopback() && *hub != address.ip());
         let mut addresses: Vec<SocketAddr> =
             others.map(|hub| SocketAddr::new(hub, address.port())).collect();

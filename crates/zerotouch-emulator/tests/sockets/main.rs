@@ -334,3 +334,16 @@ fn events_are_not_kept_for_nobody() {
         assert_eq!(emulator.next_event(Duration::ZERO).is_some(), keep);
     }
 }
+
+// Hubs that are loopback addresses are dialled there, whether the emulator listens on one address or on all.
+#[test]
+fn hubs_are_found_at_their_addresses() {
+    for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let hubs = ["localhost", "127.0.0.2"].map(String::from).into();
+        let fixture = Fixture { hubs, ..Fixture::default() };
+        let emulator = Emulator::builder().fixture(fixture).address(address).start().unwrap();
+        for hub in ["127.0.0.1", "127.0.0.2"] {
+            TcpStream::connect((hub, emulator.port())).unwrap();
+        }
+    }
+}
