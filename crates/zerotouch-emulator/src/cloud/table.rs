@@ -36,9 +36,9 @@ pub enum RecordError {
         /// Its name.
         table: String,
     },
-    /// The hubs are not those that devices were assigned to: each has to keep its place.
+    /// Hubs that devices and enrolments refer to are gone, or in another place.
     #[error(
-        "devices are at the hubs {kept:?}, in this order, which the hubs {given:?} do not begin with"
+        "the hubs were {kept:?}; more may follow these, but {given:?} does not begin with them"
     )]
     Hubs {
         /// As they were.

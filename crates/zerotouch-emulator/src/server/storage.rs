@@ -43,6 +43,14 @@ pub enum StorageError {
         /// The file.
         path: PathBuf,
     },
+    /// The fixture has other hubs than the cloud that is kept there.
+    #[error("{path} is of another fixture: {source}")]
+    Fixture {
+        /// The file.
+        path: PathBuf,
+        /// What has changed.
+        source: RecordError,
+    },
     /// The file is not one of this version's.
     #[error("{path} cannot be read ({reason}); move it away to begin anew")]
     Unreadable {
@@ -120,10 +128,11 @@ impl Storage {
         }
         let records = records.iter().map(|(table, key, value)| (&**table, &**key, &**value));
         let now = Now { monotonic: Instant::ZERO, wall: Some(now) };
-        cloud.restore(records, random_numbers(None)?, now).map_err(|error: RecordError| {
-            let reason = error.to_string();
-            StorageError::Unreadable { path: self.path.clone(), reason }.into()
-        })
+        let path = self.path.clone();
+        Ok(cloud.restore(records, random_numbers(None)?, now).map_err(|error| match error {
+            source @ RecordError::Hubs { .. } => StorageError::Fixture { path, source },
+            error => StorageError::Unreadable { path, reason: error.to_string() },
+        })?)
     }
 
     fn read(&self) -> Result<Vec<(String, String, String)>, redb::Error> {
