@@ -16,6 +16,7 @@ use zerotouch_tls::Roots;
 use zerotouch_tokio::Device;
 
 use crate::arguments::Demo;
+use crate::emulation::EmulationError;
 use crate::failure::CliError;
 use crate::journey::{Journey, date};
 use crate::secret::SecretReference;
@@ -272,9 +273,9 @@ impl Service {
             (Some(key), _) => key,
             (None, Some(emulator)) => emulator
                 .group_key(Fixture::DEFAULT_GROUP)
-                .ok_or(CliError::NoGroup(Fixture::DEFAULT_GROUP))?,
+                .ok_or(EmulationError::NoGroup(Fixture::DEFAULT_GROUP))?,
             // The command line requires a key with a service of one's own.
-            (None, None) => return Err(CliError::NoGroup(Fixture::DEFAULT_GROUP)),
+            (None, None) => return Err(EmulationError::NoGroup(Fixture::DEFAULT_GROUP).into()),
         };
         let key = group_key.derive(registration_id.as_str());
         let words = format!("derived from the group's key for {registration_id} (HMAC-SHA256)");

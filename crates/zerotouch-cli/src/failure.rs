@@ -7,18 +7,17 @@ use thiserror::Error;
 use zerotouch_credentials::{MAX_COMMON_NAME_CHARS, PrivateKeyError};
 use zerotouch_device::{Failure, Scope, TransportFailureKind};
 use zerotouch_dps::{IdError, RegistrationError};
-use zerotouch_emulator::pki::PkiError;
-use zerotouch_emulator::server::StartError as EmulatorError;
 use zerotouch_mqtt_codec::ConnectRefusal;
 use zerotouch_mqtt_session::CloseReason;
 use zerotouch_pkcs11::KeyReferenceError;
 use zerotouch_store::StoreError;
 use zerotouch_tokio::{RenewError, SendError, StartError};
 
-use crate::emulator::RemoteError;
+#[cfg(feature = "emulator")]
+use crate::emulation::EmulationError;
 
 /// Exit codes; 1 is left to panics, and 2 is also what a faulty command line ends with.
-mod exit {
+pub(crate) mod exit {
     pub(crate) const USAGE: u8 = 2;
     pub(crate) const ACTION_NEEDED: u8 = 3;
     pub(crate) const IDENTITY_REFUSED: u8 = 4;
@@ -53,10 +52,6 @@ pub(crate) enum CliError {
     Certificate { path: PathBuf, reason: String },
     #[error(transparent)]
     KeyReference(#[from] KeyReferenceError),
-    #[error("cannot issue with {path}: {source}")]
-    Issuer { path: PathBuf, source: PkiError },
-    #[error(transparent)]
-    Pki(#[from] PkiError),
     #[error("the key was not made: {0}")]
     Key(#[from] PrivateKeyError),
     #[error(transparent)]
@@ -71,14 +66,9 @@ pub(crate) enum CliError {
     VerificationCode,
     #[error("the device would be refused, for {errors} reason{}", if *.errors == 1 { "" } else { "s" })]
     Unfit { errors: usize },
+    #[cfg(feature = "emulator")]
     #[error(transparent)]
-    Emulator(#[from] EmulatorError),
-    #[error("cannot begin with {path}: {reason}")]
-    Fixture { path: PathBuf, reason: String },
-    #[error(transparent)]
-    Remote(#[from] RemoteError),
-    #[error("the emulator has no enrolment group {0}")]
-    NoGroup(&'static str),
+    Emulation(EmulationError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -111,8 +101,9 @@ impl CliError {
     /// What the process ends with.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Emulator(EmulatorError::Storage(_))
-            | Self::TemporaryDirectory(_)
+            #[cfg(feature = "emulator")]
+            Self::Emulation(error) => error.exit_code(),
+            Self::TemporaryDirectory(_)
             | Self::Write { .. }
             | Self::Store(_)
             | Self::Start(StartError::Store(_)) => exit::STORAGE,
@@ -123,16 +114,8 @@ impl CliError {
             | Self::Exists { .. }
             | Self::Certificate { .. }
             | Self::KeyReference(_)
-            | Self::Issuer { .. }
-            | Self::Pki(_)
             | Self::NameTooLong { .. }
             | Self::VerificationCode
-            | Self::Fixture { .. }
-            | Self::Remote(
-                RemoteError::Request(_)
-                | RemoteError::StandardInput(_)
-                | RemoteError::Refused { status: 400, .. },
-            )
             | Self::RemoteHost { .. }
             | Self::Descriptors { .. }
             | Self::Start(_) => exit::USAGE,
@@ -140,19 +123,12 @@ impl CliError {
             | Self::FleetAttempts { failure, .. }
             | Self::Renewal(RenewError::RolledBack(failure)) => failure_code(failure),
             Self::Renewal(_) | Self::Unfit { .. } => exit::CERTIFICATE,
-            Self::Telemetry(_)
-            | Self::Unconfirmed { .. }
-            | Self::FleetUnacknowledged { .. }
-            | Self::Remote(RemoteError::NoEmulator { .. } | RemoteError::Answer(_))
-            | Self::Emulator(EmulatorError::AddressInUse { .. } | EmulatorError::Listen { .. }) => {
+            Self::Telemetry(_) | Self::Unconfirmed { .. } | Self::FleetUnacknowledged { .. } => {
                 exit::NETWORK
             }
             Self::FleetLimit { .. } => exit::THROTTLED,
             Self::Interrupted => exit::INTERRUPTED,
             Self::Runtime(_)
-            | Self::Emulator(_)
-            | Self::Remote(RemoteError::Refused { .. })
-            | Self::NoGroup(_)
             | Self::Key(_)
             | Self::Randomness(_)
             | Self::ClockUnset
@@ -193,12 +169,8 @@ impl CliError {
             Self::KeyReference(_) => {
                 "give a private key in a file (PEM or DER of PKCS#8, SEC1 or PKCS#1) or a pkcs11: URI"
             }
-            Self::Issuer { .. } => {
-                "give the issuer with --issuer PATH: its certificate is PATH.cert.pem, its key PATH.key.pem"
-            }
-            Self::Pki(PkiError::OutlivesIssuer { .. }) => {
-                "ask for fewer --days, or for none: then it ends with its issuer at the latest"
-            }
+            #[cfg(feature = "emulator")]
+            Self::Emulation(error) => return error.remedy(),
             Self::ClockUnset => "set this machine's clock: certificates begin now",
             Self::NameTooLong { .. } => "choose a shorter name",
             Self::VerificationCode => {
@@ -206,12 +178,6 @@ impl CliError {
                  az iot dps certificate generate-verification-code"
             }
             Self::CaFile { .. } => "give a PEM file with the service's root certificates",
-            Self::Emulator(EmulatorError::AddressInUse { .. }) => {
-                "choose another with --port; 0 takes a free one"
-            }
-            Self::Remote(RemoteError::NoEmulator { .. }) => {
-                "start one with zerotouch emulator, or name its port with --port"
-            }
             Self::Store(_) | Self::Start(StartError::Store(_)) => {
                 "nothing was sent; mend the directory or choose another with --state-dir"
             }

@@ -1,13 +1,20 @@
 //! The `zerotouch` tool.
 
 mod arguments;
+#[cfg(feature = "emulator")]
 mod demo;
+#[cfg(feature = "emulator")]
 mod descriptors;
+#[cfg(feature = "emulator")]
+mod emulation;
+#[cfg(feature = "emulator")]
 mod emulator;
 mod failure;
+#[cfg(feature = "emulator")]
 mod fleet;
 mod journey;
 mod output_file;
+#[cfg(feature = "emulator")]
 mod pki;
 mod secret;
 mod timeline;
@@ -30,9 +37,13 @@ fn main() -> ExitCode {
         .and_then(|runtime| {
             runtime.block_on(async {
                 match arguments.command {
+                    #[cfg(feature = "emulator")]
                     Command::Demo(demo) => demo::run(demo).await,
+                    #[cfg(feature = "emulator")]
                     Command::Emulator(emulator) => emulator::run(emulator).await,
+                    #[cfg(feature = "emulator")]
                     Command::Fleet(fleet) => fleet::run(fleet).await,
+                    #[cfg(feature = "emulator")]
                     Command::Pki(pki) => pki::run(&pki),
                 }
             })

@@ -15,6 +15,7 @@ use zerotouch_pkcs11::KeyReference;
 use zerotouch_time::UnixTime;
 
 use crate::arguments::{self, Output, PkiCommand};
+use crate::emulation::EmulationError;
 use crate::failure::CliError;
 use crate::output_file::{self, Kind};
 use crate::timeline::{error_json, write_line};
@@ -267,7 +268,7 @@ impl Issuer {
         let reference = arguments.issuer_key.clone();
         let key = reference.unwrap_or_else(|| KeyReference::from(&*key_path)).open()?;
         let authority = CertificationAuthority::open(chain.leaf().clone(), Arc::clone(&key))
-            .map_err(|source| CliError::Issuer { path, source })?;
+            .map_err(|source| EmulationError::Issuer { path, source })?;
         Ok(Self { authority, key, chain: chain.iter().cloned().collect() })
     }
 }

@@ -6,12 +6,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zerotouch_emulator::cloud::Fixture;
 
-use crate::failure::CliError;
+use crate::emulation::EmulationError;
 
 /// Reads a fixture. A text that begins with `file:` stands for what is in that file, found from where
 /// the fixture is: certificates and keys need not be copied into it.
-pub(super) fn read(path: &Path) -> Result<Fixture, CliError> {
-    let unreadable = |reason: String| CliError::Fixture { path: path.into(), reason };
+pub(super) fn read(path: &Path) -> Result<Fixture, EmulationError> {
+    let unreadable = |reason: String| EmulationError::Fixture { path: path.into(), reason };
     let mut text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
     let at = |error: &toml::de::Error, text: &str| {
         // Not the line itself, which may hold a key.
@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    fn read_text(text: &str) -> Result<Fixture, CliError> {
+    fn read_text(text: &str) -> Result<Fixture, EmulationError> {
         let directory = tempfile::tempdir().unwrap();
         fs::write(
             directory.path().join("key.txt"),
