@@ -2,12 +2,14 @@
 
 #![allow(clippy::doc_markdown, reason = "these comments are read in a terminal, as help")]
 
+mod device;
 #[cfg(feature = "emulator")]
 mod emulation;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use zerotouch_credentials::KeyAlgorithm;
 
+pub(crate) use self::device::*;
 #[cfg(feature = "emulator")]
 pub(crate) use self::emulation::*;
 
@@ -22,6 +24,25 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Get the device a hub and a certificate, once
+    ///
+    /// Ends when the hub has accepted the device. With an identity that is good there is nothing to do.
+    Provision(Provision),
+    /// Keep the device alive: provision it if need be, connect, renew, recover
+    ///
+    /// Lines of JSON on standard input become telemetry; lines of JSON on standard output tell what
+    /// happens. SIGTERM sends what waits and ends it, SIGHUP has it read its settings again.
+    Run(Run),
+    /// Get a new certificate now
+    Renew(Renew),
+    /// Tell what is stored, and what the agent does
+    Status(Status),
+    /// Read the device's twin, or report to it
+    Twin(Twin),
+    /// Send telemetry
+    Telemetry(Telemetry),
+    /// Look at the settings of a device
+    Config(Config),
     #[cfg(feature = "emulator")]
     /// Take a device from a bootstrap key to telemetry over an issued certificate
     ///
@@ -65,6 +86,8 @@ pub(crate) enum Output {
     Text,
     /// For machines: one JSON document, or one per line where there is no end
     Json,
+    /// For machines: one JSON document per line, as things happen
+    Jsonl,
 }
 
 /// The algorithm of the device's key pair.

@@ -18,8 +18,10 @@ use zerotouch_tokio::Device;
 use crate::arguments::Demo;
 use crate::emulation::EmulationError;
 use crate::failure::CliError;
-use crate::journey::{Journey, date};
+use crate::journey::Journey;
 use crate::secret::SecretReference;
+use crate::settings::read_ca_file;
+use crate::telling::date;
 use crate::timeline::Timeline;
 
 /// The port of MQTT over TLS.
@@ -31,7 +33,7 @@ pub(crate) async fn run(arguments: Demo) -> Result<(), CliError> {
     let title = "zerotouch: from a bootstrap key to telemetry over an issued certificate";
     let mut timeline = Timeline::new(arguments.output, title);
     let outcome = in_state_dir(&arguments, &mut timeline).await;
-    timeline.finish(outcome.as_ref());
+    timeline.finish("totals", outcome.as_ref());
     outcome.map(drop)
 }
 
@@ -286,10 +288,4 @@ impl Service {
         );
         Ok(key)
     }
-}
-
-fn read_ca_file(path: &Path) -> Result<Roots, CliError> {
-    std::fs::read(path)
-        .map(Roots::Pem)
-        .map_err(|source| CliError::CaFile { path: path.into(), source })
 }

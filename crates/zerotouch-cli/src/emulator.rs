@@ -79,7 +79,7 @@ async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
     let ready = ready(&emulator, &ca_file, &groups);
     let _found_by_it = run_file::write(emulator.port(), &ready.to_string());
     match arguments.output {
-        Output::Json => write_line(&ready.to_string()),
+        Output::Json | Output::Jsonl => write_line(&ready.to_string()),
         Output::Text => announce(&emulator, &ca_file, &groups),
     }
     if arguments.quiet {
@@ -122,7 +122,7 @@ async fn plain_broker(arguments: arguments::Emulator) -> Result<(), CliError> {
         .start()?;
     let address = broker.address();
     write_line(&match arguments.output {
-        Output::Json => json!({
+        Output::Json | Output::Jsonl => json!({
             "ready": true,
             "host": address.ip(),
             "port": address.port(),
@@ -239,7 +239,7 @@ fn announce(emulator: &Emulator, ca_file: &Path, groups: &[Group]) {
 
 fn line(event: &impl Serialize, output: Output) -> String {
     let json = serde_json::to_value(event).unwrap_or_default();
-    if output == Output::Json {
+    if output != Output::Text {
         return json.to_string();
     }
     let members = json.as_object().into_iter().flatten().filter(|(name, _)| *name != "event");

@@ -2,19 +2,23 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use serde_json::Value;
 use thiserror::Error;
 use zerotouch_credentials::{MAX_COMMON_NAME_CHARS, PrivateKeyError};
-use zerotouch_device::{Failure, Scope, TransportFailureKind};
+use zerotouch_device::{ConfigError, Failure, Scope, TransportFailureKind};
 use zerotouch_dps::{IdError, RegistrationError};
 use zerotouch_mqtt_codec::ConnectRefusal;
 use zerotouch_mqtt_session::CloseReason;
 use zerotouch_pkcs11::KeyReferenceError;
 use zerotouch_store::StoreError;
-use zerotouch_tokio::{RenewError, SendError, StartError};
+use zerotouch_tokio::{ProxyError, RenewError, ReportError, RespondError, SendError, StartError};
 
 #[cfg(feature = "emulator")]
 use crate::emulation::EmulationError;
+use crate::request::RequestError;
+use crate::settings::{SettingsFileError, SetupError};
 
 /// Exit codes; 1 is left to panics, and 2 is also what a faulty command line ends with.
 pub(crate) mod exit {
@@ -34,7 +38,20 @@ pub(crate) mod exit {
 pub(crate) enum CliError {
     #[error("no runtime: {0}")]
     Runtime(io::Error),
-    #[error("the key is given on the command line")]
+    /// The command line, or `--help`.
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
+    #[error(transparent)]
+    SettingsFile(#[from] SettingsFileError),
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error(transparent)]
+    DeviceConfig(ConfigError),
+    #[error("the proxy's password is given on the command line, or in the settings")]
+    LiteralProxy,
+    #[error("--proxy: {0}")]
+    Proxy(#[from] ProxyError),
+    #[error("the key is given on the command line, or in the settings")]
     LiteralSecret,
     #[error("cannot read the key from {reference}: {reason}")]
     Secret { reference: String, reason: String },
@@ -75,8 +92,43 @@ pub(crate) enum CliError {
     Start(#[from] StartError),
     #[error("{scope}: {failure}")]
     Attempt { scope: Scope, failure: Failure },
+    #[error("provisioning service: status {status}, asking again in {} s", retry_in.as_secs())]
+    Throttled { status: u16, retry_in: Duration },
     #[error("telemetry: {0}")]
     Telemetry(#[from] SendError),
+    #[error("twin: {0}")]
+    Report(#[from] ReportError),
+    #[error("the twin was not read yet")]
+    NoTwin,
+    #[error("no call {0:?} awaits an answer")]
+    NoCall(String),
+    #[error("method: {0}")]
+    Respond(#[from] RespondError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error("{0}")]
+    Line(&'static str),
+    #[error("{what} is no JSON object: {source}")]
+    Json { what: &'static str, source: serde_json::Error },
+    #[error("cannot read standard input: {0}")]
+    StandardInput(io::Error),
+    #[error("no signals: {0}")]
+    Signals(io::Error),
+    #[error("the agent's socket {path}: {source}")]
+    Socket { path: PathBuf, source: io::Error },
+    #[error("the agent did not answer: {0}")]
+    AgentGone(io::Error),
+    /// What the agent said, in the shape of every document.
+    #[error("{}", .0["message"].as_str().unwrap_or("the agent failed"))]
+    Agent(Value),
+    #[error("the agent runs and has no identity yet")]
+    AgentRuns,
+    #[error("the device is not provisioned")]
+    NotProvisioned,
+    #[error("the identity that was stored is lost: none of its files can be read")]
+    IdentityLost,
+    #[error("the certificate has expired")]
+    Expired,
     #[error("renewal: {0}")]
     Renewal(#[from] RenewError),
     #[error("{sent} messages were acknowledged, and {arrived} arrived")]
@@ -107,7 +159,18 @@ impl CliError {
             | Self::Write { .. }
             | Self::Store(_)
             | Self::Start(StartError::Store(_)) => exit::STORAGE,
-            Self::LiteralSecret
+            Self::Usage(_)
+            | Self::SettingsFile(_)
+            | Self::Setup(_)
+            | Self::DeviceConfig(_)
+            | Self::LiteralProxy
+            | Self::Proxy(_)
+            | Self::Request(_)
+            | Self::Line(_)
+            | Self::Json { .. }
+            | Self::StandardInput(_)
+            | Self::NoCall(_)
+            | Self::LiteralSecret
             | Self::Secret { .. }
             | Self::Id(_)
             | Self::CaFile { .. }
@@ -123,15 +186,30 @@ impl CliError {
             | Self::FleetAttempts { failure, .. }
             | Self::Renewal(RenewError::RolledBack(failure)) => failure_code(failure),
             Self::Renewal(_) | Self::Unfit { .. } => exit::CERTIFICATE,
-            Self::Telemetry(_) | Self::Unconfirmed { .. } | Self::FleetUnacknowledged { .. } => {
-                exit::NETWORK
+            Self::Telemetry(SendError::NotStored(_)) => exit::STORAGE,
+            Self::Telemetry(_)
+            | Self::Report(_)
+            | Self::Respond(_)
+            | Self::NoTwin
+            | Self::AgentGone(_)
+            | Self::Socket { .. }
+            | Self::Unconfirmed { .. }
+            | Self::FleetUnacknowledged { .. } => exit::NETWORK,
+            Self::FleetLimit { .. } | Self::Throttled { .. } => exit::THROTTLED,
+            Self::Agent(error) => {
+                let code = error["exitCode"].as_u64().and_then(|code| u8::try_from(code).ok());
+                code.unwrap_or(exit::ACTION_NEEDED)
             }
-            Self::FleetLimit { .. } => exit::THROTTLED,
+            Self::IdentityLost => exit::STORAGE,
+            Self::Expired => exit::CERTIFICATE,
             Self::Interrupted => exit::INTERRUPTED,
             Self::Runtime(_)
             | Self::Key(_)
             | Self::Randomness(_)
             | Self::ClockUnset
+            | Self::Signals(_)
+            | Self::AgentRuns
+            | Self::NotProvisioned
             | Self::Stopped => exit::ACTION_NEEDED,
         }
     }
@@ -151,11 +229,25 @@ impl CliError {
     }
 
     /// What to do about it.
-    pub(crate) fn remedy(&self) -> Option<&'static str> {
+    pub(crate) fn remedy(&self) -> Option<&str> {
         Some(match self {
+            Self::Setup(error) => error.remedy(),
+            Self::SettingsFile(_) => "the names and values of all settings: zerotouch run --help",
+            Self::LiteralProxy => {
+                "give the proxy's URL as file:PATH, env:NAME or credential:NAME, and in it the password"
+            }
+            Self::Agent(error) => return error["remedy"].as_str(),
+            Self::AgentRuns => "zerotouch status tells what it does; its standard error tells why",
+            Self::AgentGone(_) | Self::Socket { .. } => {
+                "zerotouch status tells whether the agent runs; its socket is its user's alone"
+            }
+            Self::NotProvisioned => "zerotouch provision, or zerotouch run",
+            Self::IdentityLost | Self::Expired => {
+                "zerotouch run provisions anew by itself; zerotouch doctor tells what stands in its way"
+            }
             Self::LiteralSecret => {
                 "a command line is visible to others and stays in the shell's history: give the key \
-                 as file:PATH, env:NAME or - (standard input)"
+                 as file:PATH, env:NAME, credential:NAME or - (standard input)"
             }
             Self::Secret { .. } => {
                 "give the key as base64 text of 16 to 64 bytes in a file, a variable or on standard input"
@@ -290,7 +382,7 @@ fn failure_remedy(scope: Scope, failure: &Failure) -> Option<&'static str> {
             _ => return None,
         },
         Failure::HubNotAllowed { .. } => {
-            "the service named a host outside the vendor's clouds; if that is meant, it has to be allowed"
+            "the service named a host outside the vendor's clouds; if that is meant, allow it with --hub-host"
         }
         Failure::ClockUnset => "set this machine's clock",
         Failure::Store(_) => "mend the directory or choose another with --state-dir",

@@ -104,13 +104,13 @@ pub(crate) async fn run(arguments: arguments::Fleet) -> Result<(), CliError> {
     match outcome {
         Ok(result) => {
             match output {
-                Output::Json => write_line(&format!("{:#}", result.json())),
+                Output::Json | Output::Jsonl => write_line(&format!("{:#}", result.json())),
                 Output::Text => write_line(&result.words()),
             }
             result.error.map_or(Ok(()), Err)
         }
         Err(error) => {
-            if output == Output::Json {
+            if output != Output::Text {
                 let document =
                     json!({ "schemaVersion": 1, "ok": false, "error": error_json(&error) });
                 write_line(&format!("{document:#}"));

@@ -1,6 +1,10 @@
 //! The `zerotouch` tool.
 
+mod agent;
 mod arguments;
+mod certificate_file;
+mod commands;
+mod config;
 #[cfg(feature = "emulator")]
 mod demo;
 #[cfg(feature = "emulator")]
@@ -13,43 +17,33 @@ mod failure;
 #[cfg(feature = "emulator")]
 mod fleet;
 mod journey;
+mod lines;
 mod output_file;
 #[cfg(feature = "emulator")]
 mod pki;
+mod progress;
+mod request;
 mod secret;
+mod settings;
+mod status;
+mod telling;
 mod timeline;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use arguments::{Arguments, Command};
+use arguments::{Telemetry, TelemetryCommand};
 use failure::CliError;
 
 fn main() -> ExitCode {
     keep_memory_private();
-    let arguments = Arguments::parse();
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(arguments.command.threads())
-        .enable_all()
-        .build()
-        .map_err(CliError::Runtime)
-        .and_then(|runtime| {
-            runtime.block_on(async {
-                match arguments.command {
-                    #[cfg(feature = "emulator")]
-                    Command::Demo(demo) => demo::run(demo).await,
-                    #[cfg(feature = "emulator")]
-                    Command::Emulator(emulator) => emulator::run(emulator).await,
-                    #[cfg(feature = "emulator")]
-                    Command::Fleet(fleet) => fleet::run(fleet).await,
-                    #[cfg(feature = "emulator")]
-                    Command::Pki(pki) => pki::run(&pki),
-                }
-            })
-        });
-    match outcome {
+    match read_arguments(std::env::args_os()).and_then(execute) {
         Ok(()) => ExitCode::SUCCESS,
+        // It prints itself: usage, or what `--help` asks for.
+        Err(CliError::Usage(error)) => error.exit(),
         Err(error) => {
             eprintln!("error: {error}");
             if let Some(remedy) = error.remedy() {
@@ -57,6 +51,69 @@ fn main() -> ExitCode {
             }
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// The command line, over the environment, over the settings file.
+fn read_arguments(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, CliError> {
+    let (matches, shown) = settings::parse(Arguments::command(), arguments)?;
+    let mut arguments = Arguments::from_arg_matches(&matches)?;
+    if let Some(settings) = arguments.command.settings_mut() {
+        settings.shown = shown;
+    }
+    Ok(arguments)
+}
+
+fn execute(arguments: Arguments) -> Result<(), CliError> {
+    let mut builder = match arguments.command.threads() {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    let runtime = builder.enable_all().build().map_err(CliError::Runtime)?;
+    let outcome = runtime.block_on(async {
+        match arguments.command {
+            Command::Provision(provision) => interruptible(commands::provision(provision)).await,
+            Command::Run(run) => agent::run(run, reread).await,
+            Command::Renew(renew) => interruptible(commands::renew(renew)).await,
+            Command::Status(status) => status::run(status).await,
+            Command::Twin(twin) => interruptible(commands::twin(twin)).await,
+            Command::Telemetry(Telemetry { command: TelemetryCommand::Send(send) }) => {
+                interruptible(commands::send_telemetry(send)).await
+            }
+            Command::Config(config) => config::run(&config),
+            #[cfg(feature = "emulator")]
+            Command::Demo(demo) => demo::run(demo).await,
+            #[cfg(feature = "emulator")]
+            Command::Emulator(emulator) => emulator::run(emulator).await,
+            #[cfg(feature = "emulator")]
+            Command::Fleet(fleet) => fleet::run(fleet).await,
+            #[cfg(feature = "emulator")]
+            Command::Pki(pki) => pki::run(&pki),
+        }
+    });
+    // Whoever still reads standard input would be waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// The settings as they are now, by the same command line.
+fn reread() -> Result<settings::Settings, CliError> {
+    let mut arguments = read_arguments(std::env::args_os())?;
+    let settings = arguments.command.settings_mut().map(|settings| settings.clone());
+    settings.ok_or(CliError::Stopped)
+}
+
+/// Ends on Ctrl-C and says so; what is stored by then is whole.
+async fn interruptible(
+    command: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
+    tokio::select! {
+        outcome = command => outcome,
+        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
     }
 }
 

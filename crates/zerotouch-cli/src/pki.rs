@@ -15,6 +15,7 @@ use zerotouch_pkcs11::KeyReference;
 use zerotouch_time::UnixTime;
 
 use crate::arguments::{self, Output, PkiCommand};
+use crate::certificate_file::read_chain;
 use crate::emulation::EmulationError;
 use crate::failure::CliError;
 use crate::output_file::{self, Kind};
@@ -91,8 +92,8 @@ impl Made {
 fn tell(output: Output, outcome: &Result<Made, CliError>) {
     match (output, outcome) {
         (Output::Text, Ok(made)) => write_line(&made.words()),
-        (Output::Json, Ok(made)) => write_line(&format!("{:#}", made.json())),
-        (Output::Json, Err(error)) => {
+        (Output::Json | Output::Jsonl, Ok(made)) => write_line(&format!("{:#}", made.json())),
+        (Output::Json | Output::Jsonl, Err(error)) => {
             let document = json!({ "schemaVersion": 1, "ok": false, "error": error_json(error) });
             write_line(&format!("{document:#}"));
         }
@@ -277,13 +278,13 @@ impl Issuer {
 fn check(arguments: &arguments::Check) -> Result<(), CliError> {
     let outcome = findings(arguments);
     match (arguments.output, &outcome) {
-        (Output::Json, Ok(findings)) => {
+        (Output::Json | Output::Jsonl, Ok(findings)) => {
             let listed: Vec<Value> = findings.iter().map(finding_json).collect();
             let ok = !findings.iter().any(Finding::is_error);
             let document = json!({ "schemaVersion": 1, "ok": ok, "findings": listed });
             write_line(&format!("{document:#}"));
         }
-        (Output::Json, Err(error)) => {
+        (Output::Json | Output::Jsonl, Err(error)) => {
             let document = json!({ "schemaVersion": 1, "ok": false, "error": error_json(error) });
             write_line(&format!("{document:#}"));
         }
@@ -322,12 +323,6 @@ fn finding_json(finding: &Finding) -> Value {
         "message": finding.to_string(),
         "serviceSays": finding.service_says(),
     })
-}
-
-pub(crate) fn read_chain(path: &Path) -> Result<CertificateChain, CliError> {
-    let unreadable = |reason: String| CliError::Certificate { path: path.into(), reason };
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-    CertificateChain::from_pem(&text).map_err(|error| unreadable(error.to_string()))
 }
 
 fn check_common_name(what: &'static str, name: &str) -> Result<(), CliError> {

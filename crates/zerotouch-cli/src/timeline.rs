@@ -1,4 +1,4 @@
-//! The story of a run: one line for each step that has happened, and a line of totals.
+//! The story of a command: one line for each step that has happened, and what came of it.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::arguments::Output;
 use crate::failure::CliError;
+use crate::progress::Progress;
+use crate::telling::Telling;
 
 /// The version of the JSON document's shape.
 const SCHEMA_VERSION: u32 = 1;
@@ -22,21 +24,51 @@ struct Step {
     proved: Map<String, Value>,
 }
 
-/// Steps as they happen: shown to people at once, kept for machines until the end.
+/// Where people read the story.
+#[derive(Debug)]
+enum Place {
+    /// It is what the command is for.
+    Output,
+    /// It is told while the command is at work.
+    Progress(Progress),
+}
+
+/// Steps as they happen: shown to people at once, kept for machines until the end or, as a stream, written
+/// at once.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     output: Output,
+    place: Place,
     began: Instant,
     last: Instant,
     steps: Vec<Step>,
 }
 
 impl Timeline {
+    /// A story that is what the command is for.
+    #[cfg(feature = "emulator")]
     pub(crate) fn new(output: Output, title: &str) -> Self {
-        let now = Instant::now();
-        let timeline = Self { output, began: now, last: now, steps: Vec::new() };
+        let timeline = Self::at(output, Place::Output);
         timeline.print(&format!("{title}\n"));
         timeline
+    }
+
+    /// A story on standard error, while the command is at work.
+    pub(crate) fn of_progress(output: Output) -> Self {
+        Self::at(output, Place::Progress(Progress::new(output == Output::Text)))
+    }
+
+    fn at(output: Output, place: Place) -> Self {
+        let now = Instant::now();
+        Self { output, place, began: now, last: now, steps: Vec::new() }
+    }
+
+    /// What has happened to the device.
+    pub(crate) fn tell(&mut self, telling: &Telling) {
+        match telling.step {
+            Some(step) => self.done(step, &telling.words, telling.members.clone().into()),
+            None => self.note(&telling.words),
+        }
     }
 
     /// A step is done: `words` tell a person what was proved, `proved` tells a machine.
@@ -49,7 +81,19 @@ impl Timeline {
             Value::Object(members) => members,
             _ => Map::new(),
         };
-        self.steps.push(Step { name: step, duration_ms: millis(duration), proved });
+        let step = Step { name: step, duration_ms: millis(duration), proved };
+        match self.output {
+            Output::Jsonl => {
+                let mut line = json!({ "schemaVersion": SCHEMA_VERSION });
+                if let (Value::Object(line), Ok(Value::Object(step))) =
+                    (&mut line, serde_json::to_value(&step))
+                {
+                    line.extend(step);
+                }
+                write_line(&line.to_string());
+            }
+            _ => self.steps.push(step),
+        }
     }
 
     /// Something goes on that is not done yet. For people only.
@@ -57,33 +101,43 @@ impl Timeline {
         self.print(&format!("  {:>9}  {:<13} {words}", "", ""));
     }
 
-    /// The end: totals, or why there are none.
-    pub(crate) fn finish(self, outcome: Result<&Value, &CliError>) {
+    /// The end: what came of it, under the name `result`, or why nothing did. For people its `summary`,
+    /// if it has one.
+    pub(crate) fn finish(self, result: &str, outcome: Result<&Value, &CliError>) {
         let total = self.began.elapsed();
         if self.output == Output::Text {
-            if let Ok(totals) = outcome {
-                let words = totals["summary"].as_str().unwrap_or_default();
+            if let Some(words) = outcome.ok().and_then(|members| members["summary"].as_str()) {
                 self.print(&format!("\n  done in {}: {words}", seconds(total)));
             }
             return;
         }
-        let mut document = json!({
-            "schemaVersion": SCHEMA_VERSION,
-            "ok": outcome.is_ok(),
-            "steps": self.steps,
-            "totalMs": millis(total),
-        });
+        let mut document = json!({ "schemaVersion": SCHEMA_VERSION, "ok": outcome.is_ok() });
+        if self.output == Output::Json {
+            document["steps"] = json!(self.steps);
+        }
+        document["totalMs"] = millis(total).into();
         match outcome {
-            Ok(totals) => document["totals"] = totals.clone(),
+            Ok(members) => document[result] = members.clone(),
             Err(error) => document["error"] = error_json(error),
         }
-        write_line(&format!("{document:#}"));
+        write_document(self.output, &document);
     }
 
     fn print(&self, line: &str) {
         if self.output == Output::Text {
-            write_line(line);
+            match &self.place {
+                Place::Output => write_line(line),
+                Place::Progress(progress) => progress.line(line),
+            }
         }
+    }
+}
+
+/// A document for machines: on several lines where it is the only one.
+pub(crate) fn write_document(output: Output, document: &Value) {
+    match output {
+        Output::Jsonl => write_line(&document.to_string()),
+        _ => write_line(&format!("{document:#}")),
     }
 }
 

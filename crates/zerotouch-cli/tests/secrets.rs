@@ -51,7 +51,7 @@ fn s09_keys_and_tokens_are_in_no_argument_and_no_file() {
 
     let (mut seen, mut token_used) = (Vec::new(), false);
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        token_used |= line.unwrap().contains("over TLS with a SAS token");
+        token_used |= line.unwrap().contains("over TLS, and subscribed");
         for listed in ["cmdline", "environ"] {
             seen.extend(std::fs::read(process.join(listed)).unwrap_or_default());
         }

@@ -30,6 +30,11 @@ impl Telemetry {
         self
     }
 
+    /// Names and values in the order they are sent; system properties begin with `$.`.
+    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The message's own id (`$.mid`).
     #[must_use]
     pub fn message_id(self, id: impl Into<String>) -> Self {

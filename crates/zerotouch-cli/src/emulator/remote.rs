@@ -128,8 +128,8 @@ pub(super) async fn request(arguments: arguments::Call) -> Result<(), RemoteErro
 
 fn print(answer: &[u8], output: Output, words: impl Fn(&Value) -> String) {
     match output {
-        Output::Json if answer.is_empty() => write_line("{}"),
-        Output::Json => write_line(&String::from_utf8_lossy(answer)),
+        Output::Json | Output::Jsonl if answer.is_empty() => write_line("{}"),
+        Output::Json | Output::Jsonl => write_line(&String::from_utf8_lossy(answer)),
         Output::Text => write_line(&words(&serde_json::from_slice(answer).unwrap_or_default())),
     }
 }
