@@ -35,6 +35,9 @@ pub(crate) async fn read(
         let read = (&mut *input).take(room as u64).read_until(b'\n', line).await?;
         if line.ends_with(b"\n") {
             line.pop();
+            if line.ends_with(b"\r") {
+                line.pop();
+            }
             return Ok(true);
         }
         if read == 0 {
@@ -79,7 +82,7 @@ mod tests {
     async fn what_is_a_line() {
         assert_eq!(lines(b"").await, []);
         assert_eq!(lines(b"\n").await, [Ok(String::new())]);
-        assert_eq!(lines(b"a\r\nb").await, [Ok("a\r".into()), Ok("b".into())]);
+        assert_eq!(lines(b"a\r\nb").await, [Ok("a".into()), Ok("b".into())]);
         assert_eq!(lines(b"\xff\na").await, [Err("the line is no UTF-8"), Ok("a".into())]);
     }
 }

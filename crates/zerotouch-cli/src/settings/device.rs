@@ -128,13 +128,13 @@ impl Settings {
                 let key = if self.compute_key { key.derive(registration_id.as_str()) } else { key };
                 Ok(Attestation::SymmetricKey(key))
             }
+            (Some(_), _) => Err(SetupError::TwoCredentials.into()),
             _ if self.compute_key => Err(SetupError::NothingToCompute.into()),
             (None, (Some(path), Some(key))) => {
                 let identity = TlsIdentity { signer: key.open()?, chain: read_chain(path)? };
                 Ok(Attestation::X509(identity))
             }
             (None, (None, None)) => Err(SetupError::NoCredential.into()),
-            (Some(_), _) => Err(SetupError::TwoCredentials.into()),
             (None, (Some(_), None)) => Err(SetupError::HalfCredential("--key-file-path").into()),
             (None, (None, Some(_))) => {
                 Err(SetupError::HalfCredential("--certificate-file-path").into())
