@@ -291,4 +291,13 @@ mod tests {
             assert_eq!(nearest(written, &names), meant, "{written}");
         }
     }
+
+    // A setting that the book does not have is one that nobody finds.
+    #[test]
+    fn the_book_has_every_setting() {
+        let book = include_str!("../../../../docs/src/settings.md");
+        for (_, name) in names() {
+            assert!(book.contains(&format!("`{name}`")) || name == CONFIG, "{name}");
+        }
+    }
 }
