@@ -37,6 +37,9 @@ pub(crate) enum Command {
     Renew(Renew),
     /// Tell what is stored, and what the agent does
     Status(Status),
+    /// Find what stands between the device and its hub: settings, clock, names, ports, TLS, certificates,
+    /// store
+    Doctor(Doctor),
     /// Read the device's twin, or report to it
     Twin(Twin),
     /// Send telemetry

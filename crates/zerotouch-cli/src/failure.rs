@@ -129,6 +129,8 @@ pub(crate) enum CliError {
     IdentityLost,
     #[error("the certificate has expired")]
     Expired,
+    #[error("the doctor has found {problems} problem{}", if *.problems == 1 { "" } else { "s" })]
+    Ailing { problems: usize, code: u8 },
     #[error("renewal: {0}")]
     Renewal(#[from] RenewError),
     #[error("{sent} messages were acknowledged, and {arrived} arrived")]
@@ -162,7 +164,6 @@ impl CliError {
             Self::Usage(_)
             | Self::SettingsFile(_)
             | Self::Setup(_)
-            | Self::DeviceConfig(_)
             | Self::LiteralProxy
             | Self::Proxy(_)
             | Self::Request(_)
@@ -200,8 +201,10 @@ impl CliError {
                 let code = error["exitCode"].as_u64().and_then(|code| u8::try_from(code).ok());
                 code.unwrap_or(exit::ACTION_NEEDED)
             }
+            Self::Ailing { code, .. } => *code,
             Self::IdentityLost => exit::STORAGE,
-            Self::Expired => exit::CERTIFICATE,
+            Self::Expired | Self::DeviceConfig(ConfigError::Attestation(_)) => exit::CERTIFICATE,
+            Self::DeviceConfig(_) => exit::USAGE,
             Self::Interrupted => exit::INTERRUPTED,
             Self::Runtime(_)
             | Self::Key(_)
@@ -233,6 +236,14 @@ impl CliError {
         Some(match self {
             Self::Setup(error) => error.remedy(),
             Self::SettingsFile(_) => "the names and values of all settings: zerotouch run --help",
+            Self::DeviceConfig(ConfigError::Attestation(_)) => {
+                "zerotouch cert verify tells all that is wrong with it; the factory has to issue another"
+            }
+            Self::DeviceConfig(_) => "zerotouch config show tells what is set where",
+            Self::Start(StartError::Tls(_)) => {
+                "give a PEM file with the service's root certificates with --ca-file, or take --roots bundled"
+            }
+            Self::Proxy(_) => "give it as http://HOST:PORT",
             Self::LiteralProxy => {
                 "give the proxy's URL as file:PATH, env:NAME or credential:NAME, and in it the password"
             }

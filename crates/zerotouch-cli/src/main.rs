@@ -9,6 +9,7 @@ mod config;
 mod demo;
 #[cfg(feature = "emulator")]
 mod descriptors;
+mod doctor;
 #[cfg(feature = "emulator")]
 mod emulation;
 #[cfg(feature = "emulator")]
@@ -80,6 +81,7 @@ fn execute(arguments: Arguments) -> Result<(), CliError> {
             Command::Run(run) => agent::run(run, reread).await,
             Command::Renew(renew) => interruptible(commands::renew(renew)).await,
             Command::Status(status) => status::run(status).await,
+            Command::Doctor(doctor) => interruptible(doctor::run(doctor)).await,
             Command::Twin(twin) => interruptible(commands::twin(twin)).await,
             Command::Telemetry(Telemetry { command: TelemetryCommand::Send(send) }) => {
                 interruptible(commands::send_telemetry(send)).await

@@ -18,7 +18,7 @@ use zerotouch_pkcs11::KeyReference;
 use crate::arguments::Algorithm;
 use crate::secret::{ProxyReference, SecretReference};
 
-pub(crate) use self::device::{Place, SetupError, read_ca_file};
+pub(crate) use self::device::{Place, Setup, SetupError, read_ca_file};
 pub(crate) use self::layers::{Origin, SettingsFileError, Shown, parse};
 
 /// Where the settings file is looked for unless one is named.
@@ -106,7 +106,7 @@ pub(crate) struct Settings {
     /// What carries MQTT: TLS, WebSocket, or what of both comes through
     #[arg(long, hide_short_help = true, value_enum, default_value_t)]
     pub transport: MqttTransport,
-    /// The port of WebSocket
+    /// The port of WebSocket, and of HTTPS
     #[arg(long, hide_short_help = true, value_name = "PORT", default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
     pub web_socket_port: u16,
     /// Connect through this HTTP proxy, http://HOST:PORT; with a password, as file:PATH, env:NAME or

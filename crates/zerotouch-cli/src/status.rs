@@ -85,8 +85,24 @@ impl Standing {
         self.assignment().is_some() && has_credential
     }
 
+    /// Its hub, if it has one.
+    pub(crate) fn hub(&self) -> Option<&str> {
+        Some(self.assignment()?.assigned_hub.as_str())
+    }
+
+    /// The end of the certificate in use, and when it is to be renewed.
+    pub(crate) fn validity(&self) -> Option<(UnixTime, UnixTime)> {
+        let leaf = self.active()?.chain.leaf();
+        Some((leaf.not_after(), self.renewal.due(leaf)))
+    }
+
+    /// What could not be read.
+    pub(crate) fn damage(&self) -> &[String] {
+        &self.damage
+    }
+
     /// What a person has to know of it, if something is wrong.
-    fn failure(&self) -> Option<CliError> {
+    pub(crate) fn failure(&self) -> Option<CliError> {
         if self.is_good() {
             None
         } else if self.lost {

@@ -123,6 +123,12 @@ impl Certificate {
         self.issuer_name().to_string()
     }
 
+    /// The issuer's name, in DER.
+    pub fn issuer_der(&self) -> Vec<u8> {
+        // A name that was read can be written.
+        self.issuer_name().to_der().unwrap_or_default()
+    }
+
     /// The SHA-256 hash of the DER form, which is what tools call the fingerprint.
     pub fn thumbprint(&self) -> Thumbprint {
         Thumbprint(Sha256::digest(&self.der).into())

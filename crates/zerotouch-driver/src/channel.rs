@@ -11,6 +11,8 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use rustls::{ClientConfig, ClientConnection};
+#[cfg(feature = "https")]
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::ServerName;
 use zeroize::Zeroizing;
 use zerotouch_device::TransportFailure;
@@ -90,6 +92,13 @@ impl Channel {
     /// Whether MQTT may speak.
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open)
+    }
+
+    /// What the server has shown, its own first; nothing before it has, and in a resumed session what it
+    /// showed then.
+    #[cfg(feature = "https")]
+    pub(crate) fn server_certificates(&self) -> &[CertificateDer<'static>] {
+        self.tls.peer_certificates().unwrap_or_default()
     }
 
     /// Bytes from the socket; `on_bytes` gets MQTT's among them. After a failure there may be last words

@@ -1,18 +1,12 @@
 //! The answer to an HTTP/1.1 request, from the bytes of a connection that is closed behind it.
 
+use crate::HttpsResponse as Response;
 use zerotouch_device::{TransportFailure, TransportFailureKind as Kind};
 
 /// The longest head and the longest body that are taken, in bytes: the services' answers are small.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_BODY: usize = 64 * 1024;
 const MAX_HEADERS: usize = 64;
-
-/// An answer, whole.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
-}
 
 /// Takes bytes until they are an answer.
 #[derive(Debug, Default)]
@@ -64,7 +58,9 @@ impl Reader {
             Length::ToTheEnd => Ok(is_end.then(|| bytes.to_vec())),
             Length::Chunked => join(bytes),
         };
-        Some(body.transpose()?.map(|body| Response { status, body }))
+        let date = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("date"));
+        let date = date.map(|date| String::from_utf8_lossy(date.value).into_owned());
+        Some(body.transpose()?.map(|body| Response { status, date, body }))
     }
 }
 
@@ -136,7 +132,7 @@ mod tests {
 
     fn answer(text: &str, closes: bool) -> Option<(u16, String)> {
         read(text, closes).map(|answer| {
-            let Response { status, body } = answer.unwrap();
+            let Response { status, body, .. } = answer.unwrap();
             (status, String::from_utf8(body).unwrap())
         })
     }

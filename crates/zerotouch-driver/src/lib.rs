@@ -4,8 +4,10 @@
 pub mod blocking;
 mod channel;
 mod clock;
-#[cfg(feature = "file-upload")]
+#[cfg(feature = "https")]
 mod http;
+#[cfg(feature = "https")]
+mod https;
 mod network;
 mod observer;
 mod outbox;
@@ -21,6 +23,8 @@ mod web_socket;
 
 pub use channel::Channel;
 pub use clock::Clock;
+#[cfg(feature = "https")]
+pub use https::{HttpsRequest, HttpsResponse, https, root_behind};
 pub use network::{Network, Proxy, ProxyError, Transport};
 pub use outbox::{Write, Written};
 pub use outcome::{ConnectError, RenewError, ReportError, RespondError, SendError};

@@ -72,8 +72,14 @@ impl Dialler {
         Channel::new(&server, config, name).map(Box::new)
     }
 
+    /// Which of the trusted roots the server behind an open channel chains to, by its name.
+    #[cfg(feature = "https")]
+    pub(crate) fn root_of(&self, channel: &Channel) -> Option<String> {
+        self.tls.root_of(channel.server_certificates())
+    }
+
     /// The way to a server of HTTPS.
-    #[cfg(feature = "file-upload")]
+    #[cfg(feature = "https")]
     pub(crate) fn https(
         &self,
         host: &str,

@@ -7,7 +7,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
-use zerotouch_credentials::{CertificateChain, Signer};
+use zerotouch_credentials::{Certificate, CertificateChain, Signer};
 
 use crate::roots::{Roots, RootsError};
 use crate::signing::IdentityKey;
@@ -128,6 +128,18 @@ impl TlsClient {
         }
         kept.push(entry);
         Ok(config)
+    }
+
+    /// Which root a server's certificates chain to, by its name; they are taken to have been verified. `None`
+    /// if they lead to none.
+    pub fn root_of(&self, presented: &[CertificateDer<'_>]) -> Option<String> {
+        let mut presented =
+            presented.iter().rev().filter_map(|der| Certificate::from_der(der).ok());
+        // A root's name is kept without the head of its sequence.
+        let is_root = |issuer: &[u8]| {
+            self.roots.roots.iter().any(|root| issuer.ends_with(root.subject.as_ref()))
+        };
+        presented.find(|shown| is_root(&shown.issuer_der())).map(|shown| shown.issuer())
     }
 
     fn build(

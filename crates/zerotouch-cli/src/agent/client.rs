@@ -18,11 +18,13 @@ impl Client {
     /// `None` where no agent is.
     #[cfg(unix)]
     pub(crate) async fn connect(socket: &Path) -> Result<Option<Self>, CliError> {
-        use std::io::ErrorKind::{ConnectionRefused, NotFound};
+        use std::io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
         match tokio::net::UnixStream::connect(socket).await {
             Ok(stream) => Ok(Some(Self { stream: tokio::io::BufStream::new(stream), last_id: 0 })),
             // One that a killed agent left refuses.
-            Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Ok(None),
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory | ConnectionRefused) => {
+                Ok(None)
+            }
             Err(source) => Err(CliError::Socket { path: socket.into(), source }),
         }
     }

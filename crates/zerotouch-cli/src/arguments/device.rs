@@ -25,6 +25,12 @@ command!(Provision {});
 command!(Run {});
 command!(Renew {});
 command!(Status {});
+command!(Doctor {
+    /// Ask the provisioning service what it knows of the device, which has it judge the credential and
+    /// changes nothing
+    #[arg(long)]
+    dry_run: bool,
+});
 command!(ShowConfig {});
 command!(ValidateConfig {});
 command!(GetTwin {});
@@ -99,6 +105,7 @@ impl super::Command {
             Self::Run(run) => &mut run.settings,
             Self::Renew(renew) => &mut renew.settings,
             Self::Status(status) => &mut status.settings,
+            Self::Doctor(doctor) => &mut doctor.settings,
             Self::Twin(Twin { command: TwinCommand::Get(get) }) => &mut get.settings,
             Self::Twin(Twin { command: TwinCommand::Patch(patch) }) => &mut patch.settings,
             Self::Telemetry(Telemetry { command: TelemetryCommand::Send(send) }) => {

@@ -120,7 +120,11 @@ impl Settings {
         Ok(Setup { config, place, roots: self.trusted_roots()?, network: self.network()? })
     }
 
-    fn attestation(&self, registration_id: &RegistrationId) -> Result<Attestation, CliError> {
+    /// The bootstrap credential.
+    pub(crate) fn attestation(
+        &self,
+        registration_id: &RegistrationId,
+    ) -> Result<Attestation, CliError> {
         let certificate = (self.certificate_file_path.as_ref(), self.key_file_path.as_ref());
         match (&self.symmetric_key, certificate) {
             (Some(reference), (None, None)) => {

@@ -6,6 +6,7 @@
 mod agent;
 mod applications;
 mod commands;
+mod doctor;
 mod exit_codes;
 mod settings;
 mod systemd;
