@@ -63,6 +63,8 @@ pub(crate) enum Command {
     #[cfg(feature = "emulator")]
     /// Make keys and certificates to try X.509 attestation with, and check those you have
     Pki(Pki),
+    /// Look into MQTT packets
+    Mqtt(crate::mqtt::Mqtt),
 }
 
 impl Command {

@@ -17,6 +17,7 @@ use zerotouch_tokio::{ProxyError, RenewError, ReportError, RespondError, SendErr
 
 #[cfg(feature = "emulator")]
 use crate::emulation::EmulationError;
+use crate::mqtt::MqttError;
 use crate::request::RequestError;
 use crate::settings::{SettingsFileError, SetupError};
 
@@ -29,6 +30,9 @@ pub(crate) mod exit {
     pub(crate) const THROTTLED: u8 = 6;
     pub(crate) const CERTIFICATE: u8 = 7;
     pub(crate) const STORAGE: u8 = 8;
+    /// Bytes that are no packets, `EX_DATAERR` of `sysexits.h`; and those that end within one.
+    pub(crate) const MALFORMED: u8 = 65;
+    pub(crate) const INCOMPLETE: u8 = 66;
     /// As a shell reports SIGINT.
     pub(crate) const INTERRUPTED: u8 = 130;
 }
@@ -83,6 +87,8 @@ pub(crate) enum CliError {
     VerificationCode,
     #[error("the device would be refused, for {errors} reason{}", if *.errors == 1 { "" } else { "s" })]
     Unfit { errors: usize },
+    #[error(transparent)]
+    Mqtt(#[from] MqttError),
     #[cfg(feature = "emulator")]
     #[error(transparent)]
     Emulation(EmulationError),
@@ -179,6 +185,7 @@ impl CliError {
             | Self::KeyReference(_)
             | Self::NameTooLong { .. }
             | Self::VerificationCode
+            | Self::Mqtt(MqttError::Hex(_) | MqttError::Read { .. })
             | Self::RemoteHost { .. }
             | Self::Descriptors { .. }
             | Self::Start(_) => exit::USAGE,
@@ -202,6 +209,8 @@ impl CliError {
             }
             Self::IdentityLost => exit::STORAGE,
             Self::Expired => exit::CERTIFICATE,
+            Self::Mqtt(MqttError::Malformed { .. }) => exit::MALFORMED,
+            Self::Mqtt(MqttError::Incomplete { .. }) => exit::INCOMPLETE,
             Self::Interrupted => exit::INTERRUPTED,
             Self::Runtime(_)
             | Self::Key(_)
@@ -223,6 +232,8 @@ impl CliError {
             exit::THROTTLED => "throttled",
             exit::CERTIFICATE => "certificate",
             exit::STORAGE => "storage",
+            exit::MALFORMED => "malformed",
+            exit::INCOMPLETE => "incomplete",
             exit::INTERRUPTED => "interrupted",
             _ => "action-needed",
         }
@@ -252,6 +263,7 @@ impl CliError {
             Self::Secret { .. } => {
                 "give the key as base64 text of 16 to 64 bytes in a file, a variable or on standard input"
             }
+            Self::Mqtt(error) => return error.remedy(),
             Self::Exists { .. } => "choose another place with --out, or replace it with --force",
             Self::Write { .. } => "choose another place, or make this one writable",
             Self::Certificate { .. } => "give a PEM file that begins with the certificate meant",

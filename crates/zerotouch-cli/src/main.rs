@@ -18,6 +18,7 @@ mod failure;
 mod fleet;
 mod journey;
 mod lines;
+mod mqtt;
 mod output_file;
 #[cfg(feature = "emulator")]
 mod pki;
@@ -85,6 +86,7 @@ fn execute(arguments: Arguments) -> Result<(), CliError> {
                 interruptible(commands::send_telemetry(send)).await
             }
             Command::Config(config) => config::run(&config),
+            Command::Mqtt(mqtt) => mqtt::run(&mqtt),
             #[cfg(feature = "emulator")]
             Command::Demo(demo) => demo::run(demo).await,
             #[cfg(feature = "emulator")]

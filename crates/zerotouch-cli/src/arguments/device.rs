@@ -108,6 +108,7 @@ impl super::Command {
             Self::Config(Config { command: ConfigCommand::Validate(validate) }) => {
                 &mut validate.settings
             }
+            Self::Mqtt(_) => return None,
             #[cfg(feature = "emulator")]
             Self::Demo(_) | Self::Emulator(_) | Self::Fleet(_) | Self::Pki(_) => return None,
         })
