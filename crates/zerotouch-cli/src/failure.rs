@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use thiserror::Error;
-use zerotouch_credentials::{MAX_COMMON_NAME_CHARS, PrivateKeyError};
+use zerotouch_credentials::{
+    MAX_COMMON_NAME_CHARS, PrivateKeyError, RequestError as CertificateRequestError,
+};
 use zerotouch_device::{ConfigError, Failure, Scope, TransportFailureKind};
 use zerotouch_dps::{IdError, RegistrationError};
 use zerotouch_mqtt_codec::ConnectRefusal;
@@ -87,6 +89,10 @@ pub(crate) enum CliError {
     VerificationCode,
     #[error("the device would be refused, for {errors} reason{}", if *.errors == 1 { "" } else { "s" })]
     Unfit { errors: usize },
+    #[error(transparent)]
+    CertificateRequest(#[from] CertificateRequestError),
+    #[error("cannot read the request {path}: {reason}")]
+    RequestFile { path: PathBuf, reason: String },
     #[error(transparent)]
     Mqtt(#[from] MqttError),
     #[cfg(feature = "emulator")]
@@ -185,6 +191,11 @@ impl CliError {
             | Self::KeyReference(_)
             | Self::NameTooLong { .. }
             | Self::VerificationCode
+            | Self::RequestFile { .. }
+            | Self::CertificateRequest(
+                CertificateRequestError::CommonNameLength { .. }
+                | CertificateRequestError::CommonNameCharacter,
+            )
             | Self::Mqtt(MqttError::Hex(_) | MqttError::Read { .. })
             | Self::RemoteHost { .. }
             | Self::Descriptors { .. }
@@ -192,7 +203,11 @@ impl CliError {
             Self::Attempt { failure, .. }
             | Self::FleetAttempts { failure, .. }
             | Self::Renewal(RenewError::RolledBack(failure)) => failure_code(failure),
-            Self::Renewal(_) | Self::Unfit { .. } => exit::CERTIFICATE,
+            Self::Renewal(_)
+            | Self::Unfit { .. }
+            | Self::CertificateRequest(
+                CertificateRequestError::Signature(_) | CertificateRequestError::SignerMismatch,
+            ) => exit::CERTIFICATE,
             Self::Telemetry(SendError::NotStored(_)) => exit::STORAGE,
             Self::Telemetry(_)
             | Self::Report(_)
@@ -214,6 +229,7 @@ impl CliError {
             Self::Interrupted => exit::INTERRUPTED,
             Self::Runtime(_)
             | Self::Key(_)
+            | Self::CertificateRequest(_)
             | Self::Randomness(_)
             | Self::ClockUnset
             | Self::Signals(_)
@@ -263,10 +279,16 @@ impl CliError {
             Self::Secret { .. } => {
                 "give the key as base64 text of 16 to 64 bytes in a file, a variable or on standard input"
             }
+            Self::CertificateRequest(CertificateRequestError::Signature(_)) => {
+                "whoever holds the key has to make it anew: zerotouch csr new"
+            }
+            Self::RequestFile { .. } => "give a PKCS#10 request: PEM, DER, or base64 of DER",
             Self::Mqtt(error) => return error.remedy(),
             Self::Exists { .. } => "choose another place with --out, or replace it with --force",
             Self::Write { .. } => "choose another place, or make this one writable",
-            Self::Certificate { .. } => "give a PEM file that begins with the certificate meant",
+            Self::Certificate { .. } => {
+                "give a PEM file that begins with the certificate meant, or its DER"
+            }
             Self::KeyReference(KeyReferenceError::Token(_)) => {
                 "check the pkcs11: URI against what pkcs11-tool --list-objects shows"
             }
@@ -275,7 +297,7 @@ impl CliError {
             }
             #[cfg(feature = "emulator")]
             Self::Emulation(error) => return error.remedy(),
-            Self::ClockUnset => "set this machine's clock: certificates begin now",
+            Self::ClockUnset => "set this machine's clock: what is made counts from now",
             Self::NameTooLong { .. } => "choose a shorter name",
             Self::VerificationCode => {
                 "copy the code from the page of the uploaded certificate, or from \

@@ -2,13 +2,18 @@
 
 mod agent;
 mod arguments;
+mod cert;
 mod certificate_file;
 mod commands;
+#[cfg(feature = "completions")]
+mod completions;
 mod config;
+mod csr;
 #[cfg(feature = "emulator")]
 mod demo;
 #[cfg(feature = "emulator")]
 mod descriptors;
+mod document;
 #[cfg(feature = "emulator")]
 mod emulation;
 #[cfg(feature = "emulator")]
@@ -17,7 +22,10 @@ mod failure;
 #[cfg(feature = "emulator")]
 mod fleet;
 mod journey;
+mod key;
 mod lines;
+#[cfg(feature = "completions")]
+mod man;
 mod mqtt;
 mod output_file;
 #[cfg(feature = "emulator")]
@@ -86,7 +94,14 @@ fn execute(arguments: Arguments) -> Result<(), CliError> {
                 interruptible(commands::send_telemetry(send)).await
             }
             Command::Config(config) => config::run(&config),
+            Command::Cert(cert) => cert::run(&cert),
+            Command::Csr(csr) => csr::run(&csr),
+            Command::Key(key) => key::run(&key),
             Command::Mqtt(mqtt) => mqtt::run(&mqtt),
+            #[cfg(feature = "completions")]
+            Command::Completions(shell) => completions::run(&shell),
+            #[cfg(feature = "completions")]
+            Command::Man(man) => man::run(&man),
             #[cfg(feature = "emulator")]
             Command::Demo(demo) => demo::run(demo).await,
             #[cfg(feature = "emulator")]
