@@ -64,8 +64,22 @@ pub(crate) enum Command {
     /// devices have from the factory, keys and certificates, is made before the clock runs.
     Fleet(Fleet),
     #[cfg(feature = "emulator")]
-    /// Make keys and certificates to try X.509 attestation with, and check those you have
+    /// Make keys and certificates to try X.509 attestation with
     Pki(Pki),
+    /// Show certificates, and look for what is wrong with them
+    Cert(crate::cert::Cert),
+    /// Make and show certificate requests
+    Csr(crate::csr::Csr),
+    /// Make keys, device keys and tokens
+    Key(crate::key::Key),
+    /// Look into MQTT packets
+    Mqtt(crate::mqtt::Mqtt),
+    /// Print the script that completes command lines in a shell
+    #[cfg(feature = "completions")]
+    Completions(crate::completions::Completions),
+    /// Print the manual page, or write all of them
+    #[cfg(feature = "completions")]
+    Man(crate::man::Man),
 }
 
 impl Command {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use thiserror::Error;
-use zerotouch_credentials::{MAX_COMMON_NAME_CHARS, PrivateKeyError};
+use zerotouch_credentials::{
+    MAX_COMMON_NAME_CHARS, PrivateKeyError, RequestError as CertificateRequestError,
+};
 use zerotouch_device::{ConfigError, Failure, Scope, TransportFailureKind};
 use zerotouch_dps::{IdError, RegistrationError};
 use zerotouch_mqtt_codec::ConnectRefusal;
@@ -17,6 +19,7 @@ use zerotouch_tokio::{ProxyError, RenewError, ReportError, RespondError, SendErr
 
 #[cfg(feature = "emulator")]
 use crate::emulation::EmulationError;
+use crate::mqtt::MqttError;
 use crate::request::RequestError;
 use crate::settings::{SettingsFileError, SetupError};
 
@@ -29,6 +32,9 @@ pub(crate) mod exit {
     pub(crate) const THROTTLED: u8 = 6;
     pub(crate) const CERTIFICATE: u8 = 7;
     pub(crate) const STORAGE: u8 = 8;
+    /// Bytes that are no packets, `EX_DATAERR` of `sysexits.h`; and those that end within one.
+    pub(crate) const MALFORMED: u8 = 65;
+    pub(crate) const INCOMPLETE: u8 = 66;
     /// As a shell reports SIGINT.
     pub(crate) const INTERRUPTED: u8 = 130;
 }
@@ -83,6 +89,12 @@ pub(crate) enum CliError {
     VerificationCode,
     #[error("the device would be refused, for {errors} reason{}", if *.errors == 1 { "" } else { "s" })]
     Unfit { errors: usize },
+    #[error(transparent)]
+    CertificateRequest(#[from] CertificateRequestError),
+    #[error("cannot read the request {path}: {reason}")]
+    RequestFile { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Mqtt(#[from] MqttError),
     #[cfg(feature = "emulator")]
     #[error(transparent)]
     Emulation(EmulationError),
@@ -180,13 +192,23 @@ impl CliError {
             | Self::KeyReference(_)
             | Self::NameTooLong { .. }
             | Self::VerificationCode
+            | Self::RequestFile { .. }
+            | Self::CertificateRequest(
+                CertificateRequestError::CommonNameLength { .. }
+                | CertificateRequestError::CommonNameCharacter,
+            )
+            | Self::Mqtt(MqttError::Hex(_) | MqttError::Read { .. })
             | Self::RemoteHost { .. }
             | Self::Descriptors { .. }
             | Self::Start(_) => exit::USAGE,
             Self::Attempt { failure, .. }
             | Self::FleetAttempts { failure, .. }
             | Self::Renewal(RenewError::RolledBack(failure)) => failure_code(failure),
-            Self::Renewal(_) | Self::Unfit { .. } => exit::CERTIFICATE,
+            Self::Renewal(_)
+            | Self::Unfit { .. }
+            | Self::CertificateRequest(
+                CertificateRequestError::Signature(_) | CertificateRequestError::SignerMismatch,
+            ) => exit::CERTIFICATE,
             Self::Telemetry(SendError::NotStored(_)) => exit::STORAGE,
             Self::Telemetry(_)
             | Self::Report(_)
@@ -205,9 +227,12 @@ impl CliError {
             Self::IdentityLost => exit::STORAGE,
             Self::Expired | Self::DeviceConfig(ConfigError::Attestation(_)) => exit::CERTIFICATE,
             Self::DeviceConfig(_) => exit::USAGE,
+            Self::Mqtt(MqttError::Malformed { .. }) => exit::MALFORMED,
+            Self::Mqtt(MqttError::Incomplete { .. }) => exit::INCOMPLETE,
             Self::Interrupted => exit::INTERRUPTED,
             Self::Runtime(_)
             | Self::Key(_)
+            | Self::CertificateRequest(_)
             | Self::Randomness(_)
             | Self::ClockUnset
             | Self::Signals(_)
@@ -226,6 +251,8 @@ impl CliError {
             exit::THROTTLED => "throttled",
             exit::CERTIFICATE => "certificate",
             exit::STORAGE => "storage",
+            exit::MALFORMED => "malformed",
+            exit::INCOMPLETE => "incomplete",
             exit::INTERRUPTED => "interrupted",
             _ => "action-needed",
         }
@@ -263,9 +290,16 @@ impl CliError {
             Self::Secret { .. } => {
                 "give the key as base64 text of 16 to 64 bytes in a file, a variable or on standard input"
             }
+            Self::CertificateRequest(CertificateRequestError::Signature(_)) => {
+                "whoever holds the key has to make it anew: zerotouch csr new"
+            }
+            Self::RequestFile { .. } => "give a PKCS#10 request: PEM, DER, or base64 of DER",
+            Self::Mqtt(error) => return error.remedy(),
             Self::Exists { .. } => "choose another place with --out, or replace it with --force",
             Self::Write { .. } => "choose another place, or make this one writable",
-            Self::Certificate { .. } => "give a PEM file that begins with the certificate meant",
+            Self::Certificate { .. } => {
+                "give a PEM file that begins with the certificate meant, or its DER"
+            }
             Self::KeyReference(KeyReferenceError::Token(_)) => {
                 "check the pkcs11: URI against what pkcs11-tool --list-objects shows"
             }
@@ -274,7 +308,7 @@ impl CliError {
             }
             #[cfg(feature = "emulator")]
             Self::Emulation(error) => return error.remedy(),
-            Self::ClockUnset => "set this machine's clock: certificates begin now",
+            Self::ClockUnset => "set this machine's clock: what is made counts from now",
             Self::NameTooLong { .. } => "choose a shorter name",
             Self::VerificationCode => {
                 "copy the code from the page of the uploaded certificate, or from \

@@ -2,14 +2,19 @@
 
 mod agent;
 mod arguments;
+mod cert;
 mod certificate_file;
 mod commands;
+#[cfg(feature = "completions")]
+mod completions;
 mod config;
+mod csr;
 #[cfg(feature = "emulator")]
 mod demo;
 #[cfg(feature = "emulator")]
 mod descriptors;
 mod doctor;
+mod document;
 #[cfg(feature = "emulator")]
 mod emulation;
 #[cfg(feature = "emulator")]
@@ -18,7 +23,11 @@ mod failure;
 #[cfg(feature = "emulator")]
 mod fleet;
 mod journey;
+mod key;
 mod lines;
+#[cfg(feature = "completions")]
+mod man;
+mod mqtt;
 mod output_file;
 #[cfg(feature = "emulator")]
 mod pki;
@@ -87,6 +96,14 @@ fn execute(arguments: Arguments) -> Result<(), CliError> {
                 interruptible(commands::send_telemetry(send)).await
             }
             Command::Config(config) => config::run(&config),
+            Command::Cert(cert) => cert::run(&cert),
+            Command::Csr(csr) => csr::run(&csr),
+            Command::Key(key) => key::run(&key),
+            Command::Mqtt(mqtt) => mqtt::run(&mqtt),
+            #[cfg(feature = "completions")]
+            Command::Completions(shell) => completions::run(&shell),
+            #[cfg(feature = "completions")]
+            Command::Man(man) => man::run(&man),
             #[cfg(feature = "emulator")]
             Command::Demo(demo) => demo::run(demo).await,
             #[cfg(feature = "emulator")]

@@ -1,4 +1,4 @@
-//! `zerotouch pki`: what a person needs to try X.509 attestation, and a check of what they have.
+//! `zerotouch pki`: what a person needs to try X.509 attestation.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zerotouch_credentials::{
-    Certificate, CertificateChain, ChainPolicy, Finding, MAX_COMMON_NAME_CHARS, PrivateKey, Signer,
+    Certificate, CertificateChain, MAX_COMMON_NAME_CHARS, PrivateKey, Signer,
 };
 use zerotouch_dps::RegistrationId;
 use zerotouch_driver::{Clock, DeviceRng, device_rng};
@@ -14,12 +14,12 @@ use zerotouch_emulator::pki::{CertificationAuthority, Validity};
 use zerotouch_pkcs11::KeyReference;
 use zerotouch_time::UnixTime;
 
-use crate::arguments::{self, Output, PkiCommand};
+use crate::arguments::{self, PkiCommand};
 use crate::certificate_file::read_chain;
+use crate::document;
 use crate::emulation::EmulationError;
 use crate::failure::CliError;
 use crate::output_file::{self, Kind};
-use crate::timeline::{error_json, write_line};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CERTIFICATE_ENDING: &str = ".cert.pem";
@@ -37,9 +37,8 @@ pub(crate) fn run(arguments: &arguments::Pki) -> Result<(), CliError> {
         PkiCommand::Verification(verification) => {
             Making::new(&verification.made).and_then(|making| making.verification(verification))
         }
-        PkiCommand::Check(check) => return self::check(check),
     };
-    tell(arguments.command.output(), &outcome);
+    document::tell(arguments.command.output(), &outcome, Made::words, Made::json);
     outcome.map(drop)
 }
 
@@ -56,8 +55,6 @@ impl Made {
     fn json(&self) -> Value {
         let leaf = self.chain.leaf();
         json!({
-            "schemaVersion": 1,
-            "ok": true,
             "certificateFile": self.certificate_path,
             "keyFile": self.key_path,
             "subject": leaf.subject(),
@@ -86,18 +83,6 @@ impl Made {
             leaf.thumbprint(),
             self.next,
         )
-    }
-}
-
-fn tell(output: Output, outcome: &Result<Made, CliError>) {
-    match (output, outcome) {
-        (Output::Text, Ok(made)) => write_line(&made.words()),
-        (Output::Json | Output::Jsonl, Ok(made)) => write_line(&format!("{:#}", made.json())),
-        (Output::Json | Output::Jsonl, Err(error)) => {
-            let document = json!({ "schemaVersion": 1, "ok": false, "error": error_json(error) });
-            write_line(&format!("{document:#}"));
-        }
-        (Output::Text, Err(_)) => {}
     }
 }
 
@@ -272,57 +257,6 @@ impl Issuer {
             .map_err(|source| EmulationError::Issuer { path, source })?;
         Ok(Self { authority, key, chain: chain.iter().cloned().collect() })
     }
-}
-
-/// `zerotouch pki check`: the lint of a certificate that a device brings.
-fn check(arguments: &arguments::Check) -> Result<(), CliError> {
-    let outcome = findings(arguments);
-    match (arguments.output, &outcome) {
-        (Output::Json | Output::Jsonl, Ok(findings)) => {
-            let listed: Vec<Value> = findings.iter().map(finding_json).collect();
-            let ok = !findings.iter().any(Finding::is_error);
-            let document = json!({ "schemaVersion": 1, "ok": ok, "findings": listed });
-            write_line(&format!("{document:#}"));
-        }
-        (Output::Json | Output::Jsonl, Err(error)) => {
-            let document = json!({ "schemaVersion": 1, "ok": false, "error": error_json(error) });
-            write_line(&format!("{document:#}"));
-        }
-        (Output::Text, Ok(findings)) => {
-            for finding in findings {
-                let kind = if finding.is_error() { "error" } else { "warning" };
-                let says = finding.service_says();
-                let says = says.map(|says| format!(" (DPS says: {says})")).unwrap_or_default();
-                write_line(&format!("  {kind:<8} {finding}{says}"));
-            }
-            if findings.is_empty() {
-                write_line("  nothing is wrong with it");
-            }
-        }
-        (Output::Text, Err(_)) => {}
-    }
-    let errors = outcome?.iter().filter(|finding| finding.is_error()).count();
-    if errors > 0 { Err(CliError::Unfit { errors }) } else { Ok(()) }
-}
-
-fn findings(arguments: &arguments::Check) -> Result<Vec<Finding>, CliError> {
-    let chain = read_chain(&arguments.cert)?;
-    let key = arguments.key.open()?;
-    let anchor = arguments.anchor.as_deref().map(read_chain).transpose()?;
-    let policy = ChainPolicy {
-        now: Clock::new().now().wall,
-        anchor: anchor.as_ref().map(CertificateChain::leaf),
-        ..ChainPolicy::new(key.public_key(), &arguments.registration_id)
-    };
-    Ok(chain.lint(&*key, &policy))
-}
-
-fn finding_json(finding: &Finding) -> Value {
-    json!({
-        "error": finding.is_error(),
-        "message": finding.to_string(),
-        "serviceSays": finding.service_says(),
-    })
 }
 
 fn check_common_name(what: &'static str, name: &str) -> Result<(), CliError> {

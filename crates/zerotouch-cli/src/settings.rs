@@ -19,7 +19,7 @@ use crate::arguments::Algorithm;
 use crate::secret::{ProxyReference, SecretReference};
 
 pub(crate) use self::device::{Place, Setup, SetupError, read_ca_file};
-pub(crate) use self::layers::{Origin, SettingsFileError, Shown, parse};
+pub(crate) use self::layers::{Origin, SettingsFileError, Shown, parse, with_environment};
 
 /// Where the settings file is looked for unless one is named.
 pub(crate) const DEFAULT_FILE: &str = "/etc/zerotouch/zerotouch.toml";

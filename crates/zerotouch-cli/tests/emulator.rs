@@ -214,21 +214,21 @@ fn a_fixture_is_read_and_its_group_can_be_issued_for() {
     let group = &cloud.ready["enrollmentGroups"][0];
     assert_eq!((&group["id"], &group["attestation"]), (&json!("presses"), &json!("x509")));
     let issuer = group["caCertFile"].as_str().unwrap().strip_suffix(".cert.pem").unwrap();
-    let pki = |arguments: &[&str]| {
+    let tool = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_zerotouch")).args(arguments).output();
         let output = output.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     let device = path("press-7");
-    pki(&["pki", "device", "--registration-id", "press-7", "--issuer", issuer, "--out", &device]);
+    tool(&["pki", "device", "--registration-id", "press-7", "--issuer", issuer, "--out", &device]);
     let (cert, key) = (format!("{device}.cert.pem"), format!("{device}.key.pem"));
     let anchor = group["caCertFile"].as_str().unwrap();
-    pki(&[
-        "pki",
-        "check",
-        "--cert",
+    tool(&[
+        "cert",
+        "verify",
+        "--certificate-file-path",
         &cert,
-        "--key",
+        "--key-file-path",
         &key,
         "--registration-id",
         "press-7",

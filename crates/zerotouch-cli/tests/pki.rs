@@ -90,8 +90,6 @@ fn openssl_verifies_what_is_made() {
             openssl(path, "pkey -in press-7.key.pem -pubout"),
             openssl(path, "x509 -in press-7.cert.pem -noout -pubkey")
         );
-        let check = "check --cert press-7.cert.pem --key press-7.key.pem --registration-id press-7";
-        assert!(pki(path, &format!("{check} --anchor root.cert.pem")).status.success());
     }
 }
 
@@ -183,39 +181,6 @@ fn what_cannot_be_made_says_why() {
     let output = pki(path, "verification --code no-code -o json");
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&document["ok"], &document["error"]["exitCode"]), (&false.into(), &2.into()));
-}
-
-// The words of the check, for people and machines, and its exit code: it may stand in a script.
-#[test]
-fn check_tells_every_fault() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path();
-    made(path, "root");
-    made(path, "intermediate");
-    made(path, "device --registration-id press-7 --issuer intermediate");
-    made(path, "root --out stranger");
-    let good = "check --cert press-7.cert.pem --key press-7.key.pem --registration-id press-7";
-    let output = pki(path, good);
-    assert!(output.status.success());
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "  nothing is wrong with it\n");
-
-    let bad = "check --cert press-7.cert.pem --key stranger.key.pem --registration-id press-8 --anchor stranger.cert.pem";
-    let output = pki(path, bad);
-    assert_eq!(output.status.code(), Some(7));
-    let told = String::from_utf8(output.stdout).unwrap();
-    for words in [
-        "for another key",
-        "not for press-8",
-        "not the pinned anchor",
-        "(DPS says: 401002 CA certificate not found)",
-    ] {
-        assert!(told.contains(words), "{words}: {told}");
-    }
-    let output = pki(path, &format!("{bad} -o json"));
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(document["ok"], false);
-    assert_eq!(document["findings"].as_array().unwrap().len(), 3);
-    assert_eq!(document["findings"][2]["serviceSays"], "401002 CA certificate not found");
 }
 
 // C10: whatever is printed, no key is.

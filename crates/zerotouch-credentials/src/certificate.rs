@@ -16,6 +16,7 @@ use zerotouch_time::UnixTime;
 use crate::name;
 use crate::oid::CLIENT_AUTH;
 use crate::request::first_element;
+use crate::signer::KeyAlgorithm;
 use crate::verify::{self, SignatureError};
 
 /// A certificate, parsed once and kept with its exact DER.
@@ -107,6 +108,11 @@ impl Certificate {
         &self.public_key
     }
 
+    /// The kind of the certified key.
+    pub fn key_algorithm(&self) -> Result<KeyAlgorithm, SignatureError> {
+        verify::key_algorithm(&self.public_key)
+    }
+
     /// Whether the certificate is an authority's: its basic constraints say so, and its key usage does
     /// not forbid it to sign certificates.
     pub fn is_authority(&self) -> bool {
@@ -134,6 +140,10 @@ impl Certificate {
         Thumbprint(Sha256::digest(&self.der).into())
     }
 
+    pub(crate) fn parsed(&self) -> &x509_cert::Certificate {
+        &self.parsed
+    }
+
     pub(crate) fn subject_name(&self) -> &Name {
         self.parsed.tbs_certificate().subject()
     }
@@ -150,7 +160,8 @@ impl Certificate {
         self.constraints.is_ca
     }
 
-    pub(crate) fn path_len(&self) -> Option<u8> {
+    /// How many authorities may stand between this one and a leaf; `None` where there is no limit.
+    pub fn path_len(&self) -> Option<u8> {
         self.constraints.path_len
     }
 

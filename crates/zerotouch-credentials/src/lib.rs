@@ -25,6 +25,7 @@ mod certificate;
 mod chain;
 mod chain_error;
 mod decode;
+mod extensions;
 mod key;
 mod linkage;
 mod lint;

@@ -98,13 +98,24 @@ impl CertificateChain {
     /// The anchor is the authority that is verified at the provisioning service: a root, or an
     /// intermediate.
     pub fn lint(&self, signer: &dyn Signer, policy: &ChainPolicy<'_>) -> Vec<Finding> {
+        self.lint_partly(Some(signer), Some(policy.common_name), policy)
+    }
+
+    /// As [`CertificateChain::lint`], where the key or the name may be unknown: what depends on it is then
+    /// not looked at, and [`ChainPolicy::common_name`] is not asked.
+    pub fn lint_partly(
+        &self,
+        signer: Option<&dyn Signer>,
+        common_name: Option<&str>,
+        policy: &ChainPolicy<'_>,
+    ) -> Vec<Finding> {
         let mut findings = Vec::new();
-        findings.extend(key_finding(self, signer));
+        findings.extend(signer.and_then(|signer| key_finding(self, signer)));
         let mut check = |outcome: Result<(), ChainError>| {
             findings.extend(outcome.err().map(Finding::Refused));
         };
         let mut notes = Vec::new();
-        check(check_name(self.leaf(), policy.common_name));
+        check(common_name.map_or(Ok(()), |name| check_name(self.leaf(), name)));
         check(check_use(self.leaf(), policy, &mut notes));
         for certificate in self {
             check(check_dates(certificate, policy));

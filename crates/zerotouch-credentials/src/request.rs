@@ -5,7 +5,10 @@ use alloc::vec::Vec;
 
 use base64ct::{Base64, Encoding};
 use der::asn1::{Any, BitString, SetOfVec};
+use der::pem::{self, LineEnding};
 use der::{Decode, Encode, Reader, SliceReader};
+use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::pem::PemObject;
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::request::{CertReq, CertReqInfo, Version};
 
@@ -50,6 +53,9 @@ pub enum RequestError {
     /// The signature of a new request does not verify under the signer's own public key.
     #[error("the signer's signature does not verify under its own public key")]
     SignerMismatch,
+    /// The PEM text holds no whole `CERTIFICATE REQUEST` block.
+    #[error("no certificate request found in the PEM text")]
+    NotPem,
     /// The text is not padded base64 of the standard alphabet without white space.
     #[error("the request is not base64 (standard alphabet, padded, no line breaks)")]
     NotBase64,
@@ -116,6 +122,24 @@ impl CertificateRequest {
         Self::from_der(&Base64::decode_vec(text).map_err(|_| RequestError::NotBase64)?)
     }
 
+    /// Reads a request from a file's bytes, whatever its form: PEM (RFC 7468 §7), DER, or base64 of DER
+    /// as [`CertificateRequest::to_base64`] writes it, a newline at its end allowed.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RequestError> {
+        // The tag of a SEQUENCE, with which no base64 of one begins.
+        if bytes.first() == Some(&0x30) {
+            return Self::from_der(bytes);
+        }
+        match core::str::from_utf8(bytes) {
+            Ok(text) if text.contains("-----BEGIN ") => {
+                let der = CertificateSigningRequestDer::from_pem_slice(bytes)
+                    .map_err(|_| RequestError::NotPem)?;
+                Self::from_der(&der)
+            }
+            Ok(text) => Self::from_base64(text.trim_end()),
+            Err(_) => Err(RequestError::NotBase64),
+        }
+    }
+
     /// The DER form.
     pub fn as_der(&self) -> &[u8] {
         &self.der
@@ -125,6 +149,20 @@ impl CertificateRequest {
     /// and of a renewal holds.
     pub fn to_base64(&self) -> String {
         Base64::encode_string(&self.der)
+    }
+
+    /// The request as a `CERTIFICATE REQUEST` block (RFC 7468 §7).
+    pub fn to_pem(&self) -> Result<String, RequestError> {
+        let text = pem::encode_string("CERTIFICATE REQUEST", LineEnding::LF, &self.der);
+        text.map_err(|error| RequestError::Malformed(error.into()))
+    }
+
+    /// The subject, as RFC 4514 writes names.
+    pub fn subject(&self) -> String {
+        // It was parsed before.
+        CertReq::from_der(&self.der)
+            .map(|request| request.info.subject.to_string())
+            .unwrap_or_default()
     }
 
     /// The subject's common name, if it has exactly one and it is text.

@@ -46,6 +46,25 @@ fn a_good_credential_has_no_findings() {
     }
 }
 
+// Without the key or the name, what does not depend on them is looked at all the same.
+#[test]
+fn what_is_not_given_is_not_judged() {
+    let chain = Chain::new();
+    let (given, other) =
+        (chain_of(&[&chain.leaf, &chain.issuing.der, &chain.root.der]), Key::new(9));
+    let (policy, expired) = (
+        ChainPolicy { common_name: "another", ..chain.policy() },
+        ChainPolicy { now: Some(unix(NOW + 3650 * DAY)), ..chain.policy() },
+    );
+    assert_eq!(given.lint_partly(None, None, &policy), []);
+    assert_eq!(given.lint_partly(Some(&other.key), None, &policy), [Finding::KeyMismatch]);
+    let named = given.lint_partly(None, Some("another"), &policy);
+    assert!(matches!(&named[..], [Finding::Refused(ChainError::WrongName { .. })]), "{named:?}");
+    let expired = given.lint_partly(None, None, &expired);
+    assert!(expired.iter().all(|it| matches!(it, Finding::Refused(ChainError::Expired { .. }))));
+    assert_eq!(expired.len(), 3);
+}
+
 /// A token that shows one key and signs with another.
 #[derive(Debug)]
 struct MixedUp(PrivateKey, PrivateKey);
@@ -209,4 +228,28 @@ fn a_clock_that_is_unset() {
     let found =
         chain_of(&[&chain.leaf, &chain.issuing.der, &chain.root.der]).lint(&chain.key.key, &policy);
     assert_eq!(found, [Finding::Noted(ChainNote::ClockUnset)]);
+}
+
+// What a person is shown: names of each kind, escaped where they would write to a terminal, and uses.
+#[test]
+fn extensions_are_told_in_words() {
+    use rcgen::SanType;
+    let chain = Chain::with(&|params| {
+        params.subject_alt_names = vec![
+            SanType::DnsName("press-7.example".try_into().unwrap()),
+            SanType::URI("urn:a\u{1b}[31m".try_into().unwrap()),
+            SanType::IpAddress([127, 0, 0, 1].into()),
+        ];
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::CodeSigning);
+    });
+    let leaf = Certificate::from_der(&chain.leaf).unwrap();
+    assert_eq!(
+        leaf.subject_alternative_names().unwrap(),
+        ["DNS:press-7.example", "URI:urn:a\\u{1b}[31m", "IP:127.0.0.1"]
+    );
+    assert_eq!(leaf.extended_key_usage().unwrap().unwrap(), ["clientAuth", "1.3.6.1.5.5.7.3.3"]);
+    assert_eq!(leaf.key_algorithm(), Ok(chain.key.key.algorithm()));
+    let root = chain.root.certificate();
+    assert_eq!(root.subject_alternative_names(), Ok(Vec::new()));
+    assert_eq!(root.extended_key_usage(), Ok(None));
 }

@@ -370,3 +370,29 @@ fn a_request_is_verified_before_it_leaves() {
         Err(RequestError::SignerMismatch)
     ));
 }
+
+// A file of a request may come from openssl, from a log of what was sent, or from us.
+#[test]
+fn a_request_is_read_in_every_form_it_is_kept_in() {
+    let request = request_of(KeyAlgorithm::EcdsaP384);
+    let pem = request.to_pem().unwrap();
+    let base64 = request.to_base64();
+    let forms = [
+        pem.as_bytes(),
+        &[b"Certificate Request:\n    Data:\n", pem.as_bytes()].concat(),
+        base64.as_bytes(),
+        &[base64.as_bytes(), b"\r\n"].concat(),
+        request.as_der(),
+    ];
+    for form in forms {
+        assert_eq!(CertificateRequest::from_bytes(form).unwrap(), request);
+    }
+    assert_eq!(request.subject(), format!("CN={DEVICE}"));
+    let from = |bytes: &[u8]| CertificateRequest::from_bytes(bytes).unwrap_err();
+    let other = pem.replace("CERTIFICATE REQUEST", "CERTIFICATE");
+    assert!(matches!(from(other.as_bytes()), RequestError::NotPem));
+    assert!(matches!(from(&pem.as_bytes()[..pem.len() / 2]), RequestError::NotPem));
+    assert!(matches!(from(b"no request"), RequestError::NotBase64));
+    assert!(matches!(from(&[0xFF, 0xFE]), RequestError::NotBase64));
+    assert!(matches!(from(b""), RequestError::Malformed(_)));
+}

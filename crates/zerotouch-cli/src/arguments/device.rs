@@ -115,6 +115,9 @@ impl super::Command {
             Self::Config(Config { command: ConfigCommand::Validate(validate) }) => {
                 &mut validate.settings
             }
+            Self::Cert(_) | Self::Csr(_) | Self::Key(_) | Self::Mqtt(_) => return None,
+            #[cfg(feature = "completions")]
+            Self::Completions(_) | Self::Man(_) => return None,
             #[cfg(feature = "emulator")]
             Self::Demo(_) | Self::Emulator(_) | Self::Fleet(_) | Self::Pki(_) => return None,
         })

@@ -319,8 +319,6 @@ pub(crate) enum PkiCommand {
     Device(DeviceCertificate),
     /// Make the certificate that answers a verification code: proof that you hold an authority's key
     Verification(Verification),
-    /// Look for what is wrong with a device's key and certificate, before the service does
-    Check(Check),
 }
 
 impl PkiCommand {
@@ -330,7 +328,6 @@ impl PkiCommand {
             Self::Intermediate(intermediate) => intermediate.made.output,
             Self::Device(device) => device.made.output,
             Self::Verification(verification) => verification.made.output,
-            Self::Check(check) => check.output,
         }
     }
 }
@@ -423,23 +420,4 @@ pub(crate) struct Verification {
     pub issuer: Issuer,
     #[command(flatten)]
     pub made: Made,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Check {
-    /// The device's certificate and, after it, those of its issuers
-    #[arg(long, value_name = "PATH")]
-    pub cert: PathBuf,
-    /// Its key: a file, or a pkcs11: URI
-    #[arg(long, value_name = "REFERENCE")]
-    pub key: KeyReference,
-    /// The name under which the device registers
-    #[arg(long)]
-    pub registration_id: String,
-    /// The certificate that is verified at the provisioning service
-    #[arg(long, value_name = "PATH")]
-    pub anchor: Option<PathBuf>,
-    /// How to write the result
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
 }
