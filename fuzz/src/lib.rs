@@ -1,4 +1,5 @@
 //! What the targets share.
 
+pub mod cloud;
 pub mod mqtt;
 pub mod steps;

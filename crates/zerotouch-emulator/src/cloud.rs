@@ -383,6 +383,11 @@ impl Cloud {
         Some(Record { table, key, value })
     }
 
+    /// Has [`Cloud::poll_record`] begin anew, with all there is: for a second copy.
+    pub fn record_all(&mut self) {
+        self.services.tables().for_each(|(_, kept)| kept.touch());
+    }
+
     /// Becomes what an earlier cloud was, of whose records these are the last. What the fixture holds
     /// beside settings counts no longer; its hubs may be more than those of the earlier cloud, and begin with
     /// them. `rng` draws from now on, so that nothing is drawn twice.

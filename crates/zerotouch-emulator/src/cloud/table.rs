@@ -142,6 +142,9 @@ pub(super) trait Kept {
     /// Takes an entry that has changed; as JSON, without a value if it is gone.
     fn take_change(&mut self) -> Option<Result<(String, Option<String>), serde_json::Error>>;
 
+    /// Has all there is count as changed.
+    fn touch(&mut self);
+
     /// Forgets all there is.
     fn clear(&mut self);
 
@@ -161,6 +164,10 @@ where
         let key = self.changed.pop_first()?;
         let value = self.entries.get(&key).map(serde_json::to_string).transpose();
         Some(serde_json::to_string(&key).and_then(|key| Ok((key, value?))))
+    }
+
+    fn touch(&mut self) {
+        self.changed.extend(self.entries.keys().cloned());
     }
 
     fn clear(&mut self) {
@@ -203,6 +210,10 @@ impl<V: Serialize + DeserializeOwned> Kept for Single<V> {
     fn take_change(&mut self) -> Option<Result<(String, Option<String>), serde_json::Error>> {
         std::mem::take(&mut self.is_changed)
             .then(|| Ok((String::new(), Some(serde_json::to_string(&self.value)?))))
+    }
+
+    fn touch(&mut self) {
+        self.is_changed = true;
     }
 
     fn clear(&mut self) {}
@@ -249,9 +260,13 @@ mod tests {
         for (table, copy) in tables {
             let (key, value) = table.take_change().unwrap().unwrap();
             assert!(table.take_change().is_none());
-            copy.restore(&key, &value.unwrap()).unwrap();
+            let value = value.unwrap();
+            copy.restore(&key, &value).unwrap();
             // Copies are of what is kept elsewhere already.
             assert!(!copy.is_changed());
+            copy.touch();
+            let again = copy.take_change().unwrap().unwrap();
+            assert_eq!(again, (key.clone(), Some(value)));
             assert!(copy.restore(&key, "{}").is_err());
         }
         assert_eq!((copies.0.get("a"), copies.1.get()), (Some(&1), &2));
