@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::process::{Result, cargo, process, root, skipped};
-use crate::size::{build_tool, target};
-use crate::workspace::{self, text};
+use crate::size::distributed;
+use crate::workspace::{self, target, text};
 
 const SHELLS: [(&str, &str); 3] = [
     ("bash", "usr/share/bash-completion/completions/zerotouch"),
@@ -26,7 +26,7 @@ const FILES: [(&str, &str); 4] = [
 const HAS_UNITS: bool = cfg!(target_os = "linux");
 
 pub(crate) fn run() -> Result {
-    let binary = build_tool(None, "symbols")?;
+    let binary = distributed()?;
     let dist = target().join("dist");
     // All that is installed, laid out as it will lie.
     let stage = dist.join("stage");

@@ -8,8 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::process::{Result, cargo, process, root, skipped};
-use crate::size::target;
-use crate::workspace::{self, text};
+use crate::workspace::{self, target, text};
 use crate::{dist, size};
 
 /// A step of it, by the name under which it is told.

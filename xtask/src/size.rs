@@ -4,38 +4,31 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::process::{Result, cargo, process, root, skipped};
-use crate::workspace;
+use crate::process::{Result, cargo, process, skipped};
+use crate::workspace::target;
 
-/// A way to build the tool, and how big it may become.
+/// A way to build the tool, and how big it may become. Its profile is of the same name.
 struct Build {
-    name: &'static str,
+    profile: &'static str,
+    /// Of the tool's features this one alone; otherwise all.
     feature: Option<&'static str>,
     goal: u64,
 }
 
-/// The whole one comes last, so that it is what lies in `target/dist` afterwards.
-const BUILDS: [Build; 2] = [
-    Build { name: "agent", feature: Some("agent"), goal: 2_500_000 },
-    Build { name: "full", feature: None, goal: 6_000_000 },
-];
+/// What is handed out.
+const DIST: Build = Build { profile: "dist", feature: None, goal: 6_000_000 };
+/// For gateways: no emulator.
+const AGENT: Build = Build { profile: "agent", feature: Some("agent"), goal: 2_500_000 };
 /// So many crates are told by name, the others together.
 const NAMED: usize = 20;
 
 pub(crate) fn run() -> Result {
     let mut missed = Vec::new();
-    for build in BUILDS {
-        let Build { name, feature, goal } = build;
-        if let Some(feature) = feature
-            && !has_feature(feature)?
-        {
-            println!("{name}: zerotouch-cli has no feature `{feature}`");
-            missed.push(name);
-            continue;
-        }
-        let by_crate = text_by_crate(feature)?;
-        let binary = build_tool(feature, "symbols")?;
+    for build in [&DIST, &AGENT] {
+        let by_crate = text_by_crate(build)?;
+        let binary = build.make("symbols")?;
         let bytes = fs::metadata(&binary).map_err(|error| error.to_string())?.len();
+        let (name, goal) = (build.profile, build.goal);
         let verdict = if bytes <= goal { "within" } else { "MISSES" };
         println!("{name}: {bytes} bytes, {verdict} the goal of {goal}");
         if bytes > goal {
@@ -50,32 +43,32 @@ pub(crate) fn run() -> Result {
     }
 }
 
-/// Builds what is handed out: with all features, or with one alone.
-pub(crate) fn build_tool(feature: Option<&str>, strip: &str) -> Result<PathBuf> {
-    let mut build = cargo(["rustc", "--quiet", "--profile=dist", "--locked", "--bin=zerotouch"]);
-    build = build.arg("--package=zerotouch-cli");
-    if let Some(feature) = feature {
-        build = build.args(["--no-default-features", "--features", feature]);
+/// Builds what is handed out, and tells where it is.
+pub(crate) fn distributed() -> Result<PathBuf> {
+    DIST.make("symbols")
+}
+
+impl Build {
+    /// Without the symbols, or with them: `strip` is that of rustc.
+    fn make(&self, strip: &str) -> Result<PathBuf> {
+        let mut build = cargo(["rustc", "--quiet", "--locked", "--package=zerotouch-cli"]);
+        build = build.args(["--bin=zerotouch", "--profile", self.profile]);
+        if let Some(feature) = self.feature {
+            build = build.args(["--no-default-features", "--features", feature]);
+        }
+        build.args(["--", "-C", &format!("strip={strip}")]).run()?;
+        let name = format!("zerotouch{}", std::env::consts::EXE_SUFFIX);
+        Ok(target().join(self.profile).join(name))
     }
-    build.args(["--", "-C", &format!("strip={strip}")]).run()?;
-    Ok(target().join("dist").join(format!("zerotouch{}", std::env::consts::EXE_SUFFIX)))
-}
-
-pub(crate) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
-}
-
-fn has_feature(feature: &str) -> Result<bool> {
-    Ok(!workspace::tool()?["features"][feature].is_null())
 }
 
 /// Bytes of code of each crate, from the symbols of a build that keeps them.
-fn text_by_crate(feature: Option<&str>) -> Result<BTreeMap<String, u64>> {
+fn text_by_crate(build: &Build) -> Result<BTreeMap<String, u64>> {
     if !process("nm").arg("--version").works() {
         skipped("code by crate", "nm (binutils) is missing")?;
         return Ok(BTreeMap::new());
     }
-    let binary = build_tool(feature, "none")?;
+    let binary = build.make("none")?;
     symbols(&binary).map(|text| sum(&text))
 }
 

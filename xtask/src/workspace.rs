@@ -1,8 +1,10 @@
 //! What cargo knows of the workspace.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
-use crate::process::{Result, cargo};
+use crate::process::{Result, cargo, root};
 
 /// The workspace's own packages.
 pub(crate) fn members() -> Result<Vec<Value>> {
@@ -19,6 +21,11 @@ pub(crate) fn tool() -> Result<Value> {
     let mut members = members()?.into_iter();
     let tool = members.find(|package| package["name"] == "zerotouch-cli");
     tool.ok_or_else(|| "there is no zerotouch-cli".to_owned())
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn packages(options: &[&str]) -> Result<Vec<Value>> {
