@@ -61,9 +61,9 @@ pub(crate) fn run() -> Result {
     Ok(())
 }
 
-/// Debian's libc6 itself depends on the package of `libgcc_s`, and libm comes with it.
+/// libm and the loader are parts of it.
 fn needs_libc_alone(binary: &Path) -> Result {
-    const ALLOWED: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux"];
+    const ALLOWED: [&str; 3] = ["libc.so.6", "libm.so.6", "ld-linux"];
     if !process("readelf").arg("--version").works() {
         return skipped("what the binary needs", "readelf (binutils) is missing");
     }

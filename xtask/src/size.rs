@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::process::{Result, cargo, process, skipped};
+use crate::process::{Result, cargo, process, root, skipped};
 use crate::workspace::target;
 
 /// A way to build the tool, and how big it may become. Its profile is of the same name.
@@ -56,7 +56,12 @@ impl Build {
         if let Some(feature) = self.feature {
             build = build.args(["--no-default-features", "--features", feature]);
         }
-        build.args(["--", "-C", &format!("strip={strip}")]).run()?;
+        build = build.args(["--", "-C", &format!("strip={strip}")]);
+        if cfg!(all(target_os = "linux", target_env = "gnu")) {
+            let instead = root().join("packaging/libgcc");
+            build = build.arg("-L").arg(format!("native={}", instead.display()));
+        }
+        build.run()?;
         let name = format!("zerotouch{}", std::env::consts::EXE_SUFFIX);
         Ok(target().join(self.profile).join(name))
     }
