@@ -188,7 +188,12 @@ fn deny() -> Result {
     if !installed("deny") {
         return not_installed("cargo-deny");
     }
-    let check = |what| cargo(["deny", "--workspace", "--all-features", "--locked", "check", what]);
+    // What is allowed and no longer met is struck out.
+    let check = |what| {
+        let options =
+            ["deny", "--workspace", "--all-features", "--locked", "check", "-D", "warnings"];
+        cargo(options).arg(what)
+    };
     for what in ["licenses", "bans", "sources"] {
         check(what).run()?;
     }
