@@ -5,7 +5,8 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::process::{Result, cargo, root};
+use crate::process::{Result, root};
+use crate::workspace;
 
 const TABLE: &str = "docs/src/architecture.md";
 /// Where TLS may be named, and nowhere else.
@@ -29,12 +30,10 @@ pub(crate) fn check() -> Result {
     let text =
         fs::read_to_string(root().join(TABLE)).map_err(|error| format!("{TABLE}: {error}"))?;
     let rooms = parse(&text)?;
-    let metadata = cargo(["metadata", "--format-version=1", "--no-deps", "--locked"]).output()?;
-    let metadata: Value = serde_json::from_str(&metadata).map_err(|error| error.to_string())?;
-    let packages = metadata["packages"].as_array().ok_or("no packages")?;
+    let packages = workspace::members()?;
     let mut complaints = Vec::new();
     let mut seen = 0;
-    for package in packages {
+    for package in &packages {
         let name = package["name"].as_str().unwrap_or_default();
         if !name.starts_with("zerotouch-") {
             continue;

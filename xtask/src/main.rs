@@ -2,12 +2,17 @@
 //! parts, and what takes longer.
 
 mod conformance;
+mod dist;
 mod fuzz;
 mod interop;
 mod layers;
 mod load;
 mod process;
+mod release;
+mod size;
 mod test;
+mod workflows;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -26,6 +31,8 @@ struct Arguments {
 enum Command {
     /// Format, layers, clippy, all tests, conformance, doc tests, docs, no_std, real peers, fuzzing
     Test,
+    /// Tests alone, without those of hardware tokens and brokers of others
+    Portable,
     /// Hold the table in docs/src/architecture.md against the dependencies
     Layers,
     /// Link the no_std crates into a program without std
@@ -55,11 +62,22 @@ enum Command {
         #[arg(long, conflicts_with_all = ["table", "device"])]
         load: bool,
     },
+    /// Build the tool as it is handed out, and hold its size against the goals
+    Size,
+    /// Make a Debian package and an archive of the tool, in target/dist
+    Dist,
+    /// Walk what a release does
+    Release {
+        /// Publish nothing: that is done by hand, in the order that is told
+        #[arg(long, required = true)]
+        dry_run: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test => test::run(),
+        Command::Portable => test::portable(),
         Command::Layers => layers::check(),
         Command::NoStd => no_std(),
         Command::Conformance => conformance::run(),
@@ -67,6 +85,9 @@ fn main() -> ExitCode {
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Bench { check, load: true, .. } => load::run(check),
         Command::Bench { check, table, device, .. } => bench(check, table, device),
+        Command::Size => size::run(),
+        Command::Dist => dist::run(),
+        Command::Release { dry_run: _ } => release::dry_run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::process::{Process, Result, cargo};
-use crate::{conformance, fuzz, interop, layers, no_std};
+use crate::{conformance, fuzz, interop, layers, no_std, release};
 
 /// How long each fuzz target runs: enough to see that what was found once stays away.
 const FUZZING_SECONDS: u32 = 5;
@@ -38,6 +38,7 @@ pub(crate) fn run() -> Result {
         .env("RUSTDOCFLAGS", "-D warnings");
     step("format", || cargo(["fmt", "--all", "--", "--check"]).run())?;
     step("layers", layers::check)?;
+    step("release", release::quick)?;
     step("clippy", || clippy.run())?;
     step("tests", || tests.run())?;
     step("conformance", conformance::run)?;
@@ -48,6 +49,14 @@ pub(crate) fn run() -> Result {
     step("fuzzing", || fuzz::run(FUZZING_SECONDS))?;
     println!("\nall passed in {:.0} s", began.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// What needs neither Linux nor programs of others: for macOS and Windows.
+pub(crate) fn portable() -> Result {
+    let options = ["--workspace", "--exclude=zerotouch-pkcs11", "--all-features", "--locked"];
+    let tests = cargo(["test", "--quiet", "--lib", "--bins", "--tests"]).args(options);
+    step("tests", || tests.args(["--", "--skip", "mosquitto"]).run())?;
+    step("doc tests", || cargo(["test", "--quiet", "--doc"]).args(options).run())
 }
 
 /// The tool that the real clients are run against.

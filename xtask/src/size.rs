@@ -1,0 +1,161 @@
+//! How big the tool is, against its goals, and which crates make it so.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::process::{Result, cargo, process, root, skipped};
+use crate::workspace::target;
+
+/// A way to build the tool, and how big it may become. Its profile is of the same name.
+struct Build {
+    profile: &'static str,
+    /// Of the tool's features this one alone; otherwise all.
+    feature: Option<&'static str>,
+    goal: u64,
+}
+
+/// What is handed out.
+const DIST: Build = Build { profile: "dist", feature: None, goal: 6_000_000 };
+/// For gateways: no emulator.
+const AGENT: Build = Build { profile: "agent", feature: Some("agent"), goal: 2_500_000 };
+/// So many crates are told by name, the others together.
+const NAMED: usize = 20;
+
+pub(crate) fn run() -> Result {
+    let mut missed = Vec::new();
+    for build in [&DIST, &AGENT] {
+        let by_crate = text_by_crate(build)?;
+        let binary = build.make("symbols")?;
+        let bytes = fs::metadata(&binary).map_err(|error| error.to_string())?.len();
+        let (name, goal) = (build.profile, build.goal);
+        let verdict = if bytes <= goal { "within" } else { "MISSES" };
+        println!("{name}: {bytes} bytes, {verdict} the goal of {goal}");
+        if bytes > goal {
+            missed.push(name);
+        }
+        print_crates(&by_crate);
+    }
+    if missed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("the goal is missed: {}", missed.join(", ")))
+    }
+}
+
+/// Builds what is handed out, and tells where it is.
+pub(crate) fn distributed() -> Result<PathBuf> {
+    DIST.make("symbols")
+}
+
+impl Build {
+    /// Without the symbols, or with them: `strip` is that of rustc.
+    fn make(&self, strip: &str) -> Result<PathBuf> {
+        let mut build = cargo(["rustc", "--quiet", "--locked", "--package=zerotouch-cli"]);
+        build = build.args(["--bin=zerotouch", "--profile", self.profile]);
+        if let Some(feature) = self.feature {
+            build = build.args(["--no-default-features", "--features", feature]);
+        }
+        build = build.args(["--", "-C", &format!("strip={strip}")]);
+        if cfg!(all(target_os = "linux", target_env = "gnu")) {
+            let instead = root().join("packaging/libgcc");
+            build = build.arg("-L").arg(format!("native={}", instead.display()));
+        }
+        build.run()?;
+        let name = format!("zerotouch{}", std::env::consts::EXE_SUFFIX);
+        Ok(target().join(self.profile).join(name))
+    }
+}
+
+/// Bytes of code of each crate, from the symbols of a build that keeps them.
+fn text_by_crate(build: &Build) -> Result<BTreeMap<String, u64>> {
+    if !process("nm").arg("--version").works() {
+        skipped("code by crate", "nm (binutils) is missing")?;
+        return Ok(BTreeMap::new());
+    }
+    let binary = build.make("none")?;
+    symbols(&binary).map(|text| sum(&text))
+}
+
+fn symbols(binary: &Path) -> Result<String> {
+    process("nm")
+        .args(["--numeric-sort", "--print-size", "--demangle", "--defined-only"])
+        .arg(binary)
+        .output()
+}
+
+/// Lines look like `address size kind name`; t and w are code.
+fn sum(symbols: &str) -> BTreeMap<String, u64> {
+    let mut crates = BTreeMap::new();
+    let mut last = "";
+    for line in symbols.lines() {
+        let mut fields = line.splitn(4, ' ');
+        let (Some(address), Some(size), Some(kind), Some(name)) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        // Functions that were found alike have one body and several names.
+        if !matches!(kind, "t" | "T" | "w" | "W") || address == last {
+            continue;
+        }
+        last = address;
+        if let Ok(size) = u64::from_str_radix(size, 16) {
+            *crates.entry(crate_of(name).to_owned()).or_default() += size;
+        }
+    }
+    crates
+}
+
+/// The crate whose code it is. What is generic counts where it was written, not where it is used.
+fn crate_of(name: &str) -> &str {
+    let path = name.trim_start_matches(['<', '&', '*', '(', '[']);
+    let path =
+        ["mut ", "const ", "dyn "].iter().fold(path, |path, word| path.trim_start_matches(word));
+    let path = path.trim_start_matches(['<', '&', '*', '(', '[']);
+    if !name.contains("::") {
+        return match name {
+            _ if name.starts_with("aws_lc_") => "aws-lc (C)",
+            _ if name.starts_with("ring_core_") => "ring (C)",
+            _ => "other (C)",
+        };
+    }
+    let end = path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len());
+    if path[end..].starts_with("::") { &path[..end] } else { "core" }
+}
+
+fn print_crates(crates: &BTreeMap<String, u64>) {
+    let mut sorted: Vec<_> = crates.iter().collect();
+    sorted.sort_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
+    for (name, bytes) in sorted.iter().take(NAMED) {
+        println!("  {bytes:>9}  {name}");
+    }
+    let others: u64 = sorted.iter().skip(NAMED).map(|(_, bytes)| **bytes).sum();
+    if others > 0 {
+        println!("  {others:>9}  {} others", sorted.len() - NAMED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A symbol that goes to the wrong crate sends whoever makes the tool smaller to the wrong place.
+    #[test]
+    fn symbols_count_where_they_were_written_and_once() {
+        let symbols = "0000000000001000 0000000000000010 t zerotouch_hub::twin::apply\n\
+            0000000000001000 0000000000000010 t zerotouch_dps::same::body\n\
+            0000000000001010 0000000000000020 t <zerotouch_hub::A as core::fmt::Debug>::fmt\n\
+            0000000000001030 0000000000000004 T <&mut dyn tokio::io::X as std::io::Read>::read\n\
+            0000000000001034 0000000000000008 t <[T] as core::fmt::Debug>::fmt\n\
+            0000000000001040 0000000000000100 T aws_lc_0_47_0_EVP_DigestInit\n\
+            0000000000002000 0000000000000040 d zerotouch_hub::TABLE\n\
+            0000000000003000 b a line without a size\n";
+        let sums = sum(symbols);
+        assert_eq!(sums["zerotouch_hub"], 0x30);
+        assert_eq!(sums["tokio"], 4);
+        assert_eq!(sums["core"], 8);
+        assert_eq!(sums["aws-lc (C)"], 0x100);
+        assert_eq!(sums.len(), 4);
+    }
+}
