@@ -34,12 +34,23 @@ pub(crate) fn run() -> Result {
         "-D",
         "warnings",
     ]);
+    let agent_alone = cargo([
+        "clippy",
+        "--package=zerotouch-cli",
+        "--no-default-features",
+        "--features=agent",
+        "--locked",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]);
     let docs = cargo(["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
         .env("RUSTDOCFLAGS", "-D warnings");
     step("format", || cargo(["fmt", "--all", "--", "--check"]).run())?;
     step("layers", layers::check)?;
     step("release", release::quick)?;
-    step("clippy", || clippy.run())?;
+    step("clippy", || clippy.run().and_then(|()| agent_alone.run()))?;
     step("tests", || tests.run())?;
     step("conformance", conformance::run)?;
     step("doc tests", || doc_tests.run())?;

@@ -82,6 +82,7 @@ pub(crate) enum Command {
     Man(crate::man::Man),
 }
 
+#[cfg(feature = "emulator")]
 impl Command {
     /// How many threads its tasks run on. Of a fleet that provisions, cryptography is half of the work.
     pub(crate) fn threads(&self) -> usize {

@@ -20,7 +20,7 @@ use crate::emulation::EmulationError;
 use crate::failure::CliError;
 use crate::journey::Journey;
 use crate::secret::SecretReference;
-use crate::settings::read_ca_file;
+use crate::settings::device::read_ca_file;
 use crate::telling::date;
 use crate::timeline::Timeline;
 
@@ -131,7 +131,7 @@ fn confirm(
     let telemetry = events.filter(|event| matches!(event, CloudEvent::Telemetry { .. })).count();
     let arrived = u32::try_from(telemetry).unwrap_or(u32::MAX);
     if arrived != sent {
-        return Err(CliError::Unconfirmed { sent, arrived });
+        return Err(EmulationError::Unconfirmed { sent, arrived }.into());
     }
     let words = format!("{arrived} messages arrived at the emulated hub");
     timeline.done("confirmed", &words, json!({ "arrived": arrived }));
@@ -183,7 +183,7 @@ impl State {
             Some(path) => Ok(Self::Kept(path)),
             None => TempDir::with_prefix("zerotouch-")
                 .map(Self::Temporary)
-                .map_err(CliError::TemporaryDirectory),
+                .map_err(|error| EmulationError::TemporaryDirectory(error).into()),
         }
     }
 

@@ -22,6 +22,7 @@ use zerotouch_mqtt_session::PlainBrokerConfig;
 pub(crate) use self::remote::RemoteError;
 use crate::arguments::{self, EmulatorCommand, Output};
 use crate::descriptors;
+use crate::emulation::EmulationError;
 use crate::failure::CliError;
 use crate::output_file::{self, Kind};
 use crate::timeline::write_line;
@@ -66,7 +67,8 @@ async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
     let temporary = match &arguments.data_dir {
         Some(_) => None,
         None => Some(
-            TempDir::with_prefix("zerotouch-emulator-").map_err(CliError::TemporaryDirectory)?,
+            TempDir::with_prefix("zerotouch-emulator-")
+                .map_err(EmulationError::TemporaryDirectory)?,
         ),
     };
     let directory = arguments.data_dir.as_deref().or(temporary.as_ref().map(TempDir::path));

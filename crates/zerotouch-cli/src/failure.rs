@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use thiserror::Error;
-use zerotouch_credentials::{
-    MAX_COMMON_NAME_CHARS, PrivateKeyError, RequestError as CertificateRequestError,
-};
+use zerotouch_credentials::{PrivateKeyError, RequestError as CertificateRequestError};
 use zerotouch_device::{ConfigError, Failure, Scope, TransportFailureKind};
 use zerotouch_dps::{IdError, RegistrationError};
 use zerotouch_mqtt_codec::ConnectRefusal;
@@ -65,8 +63,6 @@ pub(crate) enum CliError {
     Id(#[from] IdError),
     #[error("cannot read {path}: {source}")]
     CaFile { path: PathBuf, source: io::Error },
-    #[error("cannot make a temporary directory: {0}")]
-    TemporaryDirectory(io::Error),
     #[error("cannot write {path}: {source}")]
     Write { path: PathBuf, source: io::Error },
     #[error("{path} is there already")]
@@ -81,12 +77,6 @@ pub(crate) enum CliError {
     Randomness(StartError),
     #[error("this machine's clock is not set")]
     ClockUnset,
-    #[error(
-        "the {what} has {found} characters; a certificate's name takes {MAX_COMMON_NAME_CHARS} at most"
-    )]
-    NameTooLong { what: &'static str, found: usize },
-    #[error("that is no verification code: letters and digits, and nothing else")]
-    VerificationCode,
     #[error("the device would be refused, for {errors} reason{}", if *.errors == 1 { "" } else { "s" })]
     Unfit { errors: usize },
     #[error(transparent)]
@@ -145,18 +135,6 @@ pub(crate) enum CliError {
     Ailing { problems: usize, code: u8 },
     #[error("renewal: {0}")]
     Renewal(#[from] RenewError),
-    #[error("{sent} messages were acknowledged, and {arrived} arrived")]
-    Unconfirmed { sent: u32, arrived: u32 },
-    #[error("{host} is not on this machine")]
-    RemoteHost { host: String },
-    #[error("{connections} connections need {needed} open files, and there is room for {room}")]
-    Descriptors { connections: u32, room: u64, needed: u64 },
-    #[error("{failed} of {devices} devices failed, the first at the {scope}: {failure}")]
-    FleetAttempts { failed: u32, devices: u32, scope: Scope, failure: Failure },
-    #[error("{lost} messages were not acknowledged")]
-    FleetUnacknowledged { lost: u64 },
-    #[error("not all was done within {seconds} s")]
-    FleetLimit { seconds: u32 },
     #[error("the device stopped before it was done")]
     Stopped,
     #[error("interrupted")]
@@ -169,10 +147,9 @@ impl CliError {
         match self {
             #[cfg(feature = "emulator")]
             Self::Emulation(error) => error.exit_code(),
-            Self::TemporaryDirectory(_)
-            | Self::Write { .. }
-            | Self::Store(_)
-            | Self::Start(StartError::Store(_)) => exit::STORAGE,
+            Self::Write { .. } | Self::Store(_) | Self::Start(StartError::Store(_)) => {
+                exit::STORAGE
+            }
             Self::Usage(_)
             | Self::SettingsFile(_)
             | Self::Setup(_)
@@ -190,20 +167,16 @@ impl CliError {
             | Self::Exists { .. }
             | Self::Certificate { .. }
             | Self::KeyReference(_)
-            | Self::NameTooLong { .. }
-            | Self::VerificationCode
             | Self::RequestFile { .. }
             | Self::CertificateRequest(
                 CertificateRequestError::CommonNameLength { .. }
                 | CertificateRequestError::CommonNameCharacter,
             )
             | Self::Mqtt(MqttError::Hex(_) | MqttError::Read { .. })
-            | Self::RemoteHost { .. }
-            | Self::Descriptors { .. }
             | Self::Start(_) => exit::USAGE,
-            Self::Attempt { failure, .. }
-            | Self::FleetAttempts { failure, .. }
-            | Self::Renewal(RenewError::RolledBack(failure)) => failure_code(failure),
+            Self::Attempt { failure, .. } | Self::Renewal(RenewError::RolledBack(failure)) => {
+                failure_code(failure)
+            }
             Self::Renewal(_)
             | Self::Unfit { .. }
             | Self::CertificateRequest(
@@ -215,10 +188,8 @@ impl CliError {
             | Self::Respond(_)
             | Self::NoTwin
             | Self::AgentGone(_)
-            | Self::Socket { .. }
-            | Self::Unconfirmed { .. }
-            | Self::FleetUnacknowledged { .. } => exit::NETWORK,
-            Self::FleetLimit { .. } | Self::Throttled { .. } => exit::THROTTLED,
+            | Self::Socket { .. } => exit::NETWORK,
+            Self::Throttled { .. } => exit::THROTTLED,
             Self::Agent(error) => {
                 let code = error["exitCode"].as_u64().and_then(|code| u8::try_from(code).ok());
                 code.unwrap_or(exit::ACTION_NEEDED)
@@ -309,26 +280,14 @@ impl CliError {
             #[cfg(feature = "emulator")]
             Self::Emulation(error) => return error.remedy(),
             Self::ClockUnset => "set this machine's clock: what is made counts from now",
-            Self::NameTooLong { .. } => "choose a shorter name",
-            Self::VerificationCode => {
-                "copy the code from the page of the uploaded certificate, or from \
-                 az iot dps certificate generate-verification-code"
-            }
             Self::CaFile { .. } => "give a PEM file with the service's root certificates",
             Self::Store(_) | Self::Start(StartError::Store(_)) => {
                 "nothing was sent; mend the directory or choose another with --state-dir"
             }
-            Self::RemoteHost { .. } => {
-                "a load there costs somebody money and quota: where that somebody is you, --allow-remote"
-            }
-            Self::Descriptors { .. } => {
-                "raise the limit with ulimit -n (perhaps as root: ulimit -Hn), or take fewer --devices"
-            }
-            Self::FleetLimit { .. } => "take fewer --devices, or a longer --limit",
-            Self::Attempt { scope, failure } | Self::FleetAttempts { scope, failure, .. } => {
+            Self::Attempt { scope, failure } => {
                 return failure_remedy(*scope, failure);
             }
-            Self::Telemetry(_) | Self::Unconfirmed { .. } => {
+            Self::Telemetry(_) => {
                 "run again: the identity is stored, and provisioning will be skipped"
             }
             Self::Renewal(_) => "the certificate in use stays in use; run again to try once more",
@@ -352,7 +311,7 @@ impl CliError {
     }
 }
 
-fn failure_code(failure: &Failure) -> u8 {
+pub(crate) fn failure_code(failure: &Failure) -> u8 {
     match failure {
         Failure::Transport(failure)
             if failure.kind == TransportFailureKind::ClientCertificateRefused =>
@@ -389,7 +348,7 @@ fn failure_code(failure: &Failure) -> u8 {
     }
 }
 
-fn failure_remedy(scope: Scope, failure: &Failure) -> Option<&'static str> {
+pub(crate) fn failure_remedy(scope: Scope, failure: &Failure) -> Option<&'static str> {
     Some(match failure {
         Failure::Transport(failure) => match failure.kind {
             TransportFailureKind::ServerUntrusted => {

@@ -35,6 +35,7 @@ use zerotouch_tls::{Roots, TlsClient};
 
 use crate::arguments::{self, FleetMode, Output};
 use crate::descriptors;
+use crate::emulation::EmulationError;
 use crate::emulator::interrupted;
 use crate::failure::CliError;
 use crate::pki::Issuer;
@@ -129,7 +130,7 @@ async fn prepare(arguments: arguments::Fleet) -> Result<Fleet, CliError> {
     let room = descriptors::room_for_connections().unwrap_or(u64::MAX);
     if u64::from(at_once) > room {
         let needed = descriptors::needed(at_once.into());
-        return Err(CliError::Descriptors { connections: at_once, room, needed });
+        return Err(EmulationError::Descriptors { connections: at_once, room, needed }.into());
     }
     let id_scope = IdScope::new(&arguments.id_scope)?;
     let group_key = arguments.group_key.as_ref().map(SecretReference::read_key).transpose()?;
@@ -223,7 +224,7 @@ impl Places {
             .look_up(host)
             .await
             .map_err(|failure| CliError::Attempt { scope: Scope::Dps, failure: failure.into() })?;
-        found.map(drop).ok_or_else(|| CliError::RemoteHost { host: host.into() })
+        found.map(drop).ok_or_else(|| EmulationError::RemoteHost { host: host.into() }.into())
     }
 
     async fn address(&self, host: &str) -> Result<SocketAddr, Failure> {
@@ -277,7 +278,7 @@ async fn drive(fleet: Arc<Fleet>) -> Outcome {
     let early = async move {
         tokio::select! {
             () = interrupted() => CliError::Interrupted,
-            () = sleep(Duration::from_secs(limit.into())) => CliError::FleetLimit { seconds: limit },
+            () = sleep(Duration::from_secs(limit.into())) => EmulationError::FleetLimit { seconds: limit }.into(),
         }
     };
     tokio::pin!(early);
@@ -347,10 +348,10 @@ fn complaint(fleet: &Fleet) -> Option<CliError> {
     let mut tally = fleet.tally();
     let (failed, devices) = (tally.failures(), fleet.arguments.devices);
     if let Some((scope, failure)) = tally.first.take() {
-        return Some(CliError::FleetAttempts { failed, devices, scope, failure });
+        return Some(EmulationError::FleetAttempts { failed, devices, scope, failure }.into());
     }
     let lost = tally.sent - tally.acknowledged;
-    (lost > 0).then_some(CliError::FleetUnacknowledged { lost })
+    (lost > 0).then(|| EmulationError::FleetUnacknowledged { lost }.into())
 }
 
 impl Outcome {

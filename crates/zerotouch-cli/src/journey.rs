@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use zerotouch_device::{Credential, Event, FailureClass};
@@ -68,13 +67,14 @@ impl<'t> Journey<'t> {
     #[cfg(feature = "emulator")]
     pub(crate) async fn send_telemetry(&mut self, count: u32) -> Result<(), CliError> {
         for number in 1..=count {
-            let telemetry = Telemetry::new(json!({ "message": number }).to_string())
+            let telemetry = Telemetry::new(format!("{{\"message\":{number}}}"))
                 .content_type("application/json")
                 .content_encoding("utf-8");
             self.device.send_telemetry(telemetry).await?;
         }
         let words = format!("{count} of {count} messages acknowledged (QoS 1)");
-        self.timeline.done("telemetry", &words, json!({ "sent": count, "acknowledged": count }));
+        let proved = serde_json::json!({ "sent": count, "acknowledged": count });
+        self.timeline.done("telemetry", &words, proved);
         Ok(())
     }
 
@@ -98,7 +98,8 @@ impl<'t> Journey<'t> {
     #[cfg(feature = "emulator")]
     pub(crate) async fn close(&mut self) {
         self.device.close().await;
-        self.timeline.done("disconnected", "DISCONNECT sent, connection closed", Value::Null);
+        let words = "DISCONNECT sent, connection closed";
+        self.timeline.done("disconnected", words, serde_json::Value::Null);
     }
 
     /// Waits until the device has let go of its store.

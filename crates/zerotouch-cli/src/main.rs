@@ -75,15 +75,7 @@ fn read_arguments(arguments: impl Iterator<Item = OsString>) -> Result<Arguments
 }
 
 fn execute(arguments: Arguments) -> Result<(), CliError> {
-    let mut builder = match arguments.command.threads() {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        threads => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(threads);
-            builder
-        }
-    };
-    let runtime = builder.enable_all().build().map_err(CliError::Runtime)?;
+    let runtime = runtime(&arguments.command).enable_all().build().map_err(CliError::Runtime)?;
     let outcome = runtime.block_on(async {
         match arguments.command {
             Command::Provision(provision) => interruptible(commands::provision(provision)).await,
@@ -117,6 +109,24 @@ fn execute(arguments: Arguments) -> Result<(), CliError> {
     // Whoever still reads standard input would be waited for.
     runtime.shutdown_background();
     outcome
+}
+
+/// One thread is enough for one device.
+#[cfg(not(feature = "emulator"))]
+fn runtime(_: &Command) -> tokio::runtime::Builder {
+    tokio::runtime::Builder::new_current_thread()
+}
+
+#[cfg(feature = "emulator")]
+fn runtime(command: &Command) -> tokio::runtime::Builder {
+    match command.threads() {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    }
 }
 
 /// The settings as they are now, by the same command line.

@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory};
 use crate::arguments::Arguments;
 use crate::document;
 use crate::failure::CliError;
-use crate::settings::with_environment;
+use crate::settings::layers::with_environment;
 
 #[derive(Debug, Args)]
 pub(crate) struct Man {

@@ -145,7 +145,7 @@ impl<'a> Making<'a> {
     fn verification(mut self, arguments: &arguments::Verification) -> Result<Made, CliError> {
         let code = arguments.code.trim();
         if code.is_empty() || !code.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(CliError::VerificationCode);
+            return Err(EmulationError::VerificationCode.into());
         }
         check_common_name("verification code", code)?;
         let files = self.files("verification", false)?;
@@ -262,7 +262,7 @@ impl Issuer {
 fn check_common_name(what: &'static str, name: &str) -> Result<(), CliError> {
     let found = name.chars().count();
     if found > MAX_COMMON_NAME_CHARS {
-        return Err(CliError::NameTooLong { what, found });
+        return Err(EmulationError::NameTooLong { what, found }.into());
     }
     Ok(())
 }

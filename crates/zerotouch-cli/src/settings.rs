@@ -2,8 +2,8 @@
 //! settings file, else by its default. It has one name everywhere: `--id-scope`, `ZEROTOUCH_ID_SCOPE`,
 //! `id-scope`.
 
-mod device;
-mod layers;
+pub(crate) mod device;
+pub(crate) mod layers;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -18,8 +18,8 @@ use zerotouch_pkcs11::KeyReference;
 use crate::arguments::Algorithm;
 use crate::secret::{ProxyReference, SecretReference};
 
-pub(crate) use self::device::{Place, Setup, SetupError, read_ca_file};
-pub(crate) use self::layers::{Origin, SettingsFileError, Shown, parse, with_environment};
+pub(crate) use self::device::{Place, Setup, SetupError};
+pub(crate) use self::layers::{Origin, SettingsFileError, Shown, parse};
 
 /// Where the settings file is looked for unless one is named.
 pub(crate) const DEFAULT_FILE: &str = "/etc/zerotouch/zerotouch.toml";

@@ -24,21 +24,13 @@ struct Step {
     proved: Map<String, Value>,
 }
 
-/// Where people read the story.
-#[derive(Debug)]
-enum Place {
-    /// It is what the command is for.
-    Output,
-    /// It is told while the command is at work.
-    Progress(Progress),
-}
-
 /// Steps as they happen: shown to people at once, kept for machines until the end or, as a stream, written
 /// at once.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     output: Output,
-    place: Place,
+    /// Where people read it while the command is at work; `None` where the story is what it is for.
+    progress: Option<Progress>,
     began: Instant,
     last: Instant,
     steps: Vec<Step>,
@@ -48,19 +40,19 @@ impl Timeline {
     /// A story that is what the command is for.
     #[cfg(feature = "emulator")]
     pub(crate) fn new(output: Output, title: &str) -> Self {
-        let timeline = Self::at(output, Place::Output);
+        let timeline = Self::at(output, None);
         timeline.print(&format!("{title}\n"));
         timeline
     }
 
     /// A story on standard error, while the command is at work.
     pub(crate) fn of_progress(output: Output) -> Self {
-        Self::at(output, Place::Progress(Progress::new(output == Output::Text)))
+        Self::at(output, Some(Progress::new(output == Output::Text)))
     }
 
-    fn at(output: Output, place: Place) -> Self {
+    fn at(output: Output, progress: Option<Progress>) -> Self {
         let now = Instant::now();
-        Self { output, place, began: now, last: now, steps: Vec::new() }
+        Self { output, progress, began: now, last: now, steps: Vec::new() }
     }
 
     /// What has happened to the device.
@@ -125,9 +117,9 @@ impl Timeline {
 
     fn print(&self, line: &str) {
         if self.output == Output::Text {
-            match &self.place {
-                Place::Output => write_line(line),
-                Place::Progress(progress) => progress.line(line),
+            match &self.progress {
+                None => write_line(line),
+                Some(progress) => progress.line(line),
             }
         }
     }
