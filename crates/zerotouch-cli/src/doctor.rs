@@ -16,7 +16,7 @@ use crate::arguments::{Doctor, Output};
 use crate::failure::{CliError, exit};
 use crate::settings::{Settings, Setup};
 use crate::telling::date;
-use crate::timeline::{write_document, write_line};
+use crate::timeline::{stream_line, write_document, write_line};
 
 /// Tokens and certificates bear less than this; the service's limit for tokens is not published.
 const CLOCK_PROBLEM_SECS: u64 = 300;
@@ -89,11 +89,7 @@ impl Report {
         }
         let finding = Finding { check, verdict, words, remedy };
         if self.output == Output::Jsonl {
-            let mut line = json!({ "schemaVersion": 1 });
-            for (name, value) in finding_json(&finding).as_object().into_iter().flatten() {
-                line[name] = value.clone();
-            }
-            write_line(&line.to_string());
+            write_line(&stream_line(&finding_json(&finding)));
         }
         self.findings.push(finding);
     }

@@ -58,7 +58,6 @@ async fn turn(beside: Arc<Mutex<String>>) {
         tick.tick().await;
         let beside = beside.lock().unwrap_or_else(PoisonError::into_inner);
         let words: String = beside.chars().take(60).collect();
-        let _ = write!(io::stderr(), "{CLEAR}{frame} after: {words}")
-            .and_then(|()| io::stderr().flush());
+        let _ = write!(io::stderr(), "{CLEAR}{frame} {words}").and_then(|()| io::stderr().flush());
     }
 }

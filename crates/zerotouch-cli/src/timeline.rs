@@ -74,16 +74,8 @@ impl Timeline {
             _ => Map::new(),
         };
         let step = Step { name: step, duration_ms: millis(duration), proved };
-        match self.output {
-            Output::Jsonl => {
-                let mut line = json!({ "schemaVersion": SCHEMA_VERSION });
-                if let (Value::Object(line), Ok(Value::Object(step))) =
-                    (&mut line, serde_json::to_value(&step))
-                {
-                    line.extend(step);
-                }
-                write_line(&line.to_string());
-            }
+        match (self.output, serde_json::to_value(&step)) {
+            (Output::Jsonl, Ok(step)) => write_line(&stream_line(&step)),
             _ => self.steps.push(step),
         }
     }
@@ -123,6 +115,13 @@ impl Timeline {
             }
         }
     }
+}
+
+/// One line of a stream for machines.
+pub(crate) fn stream_line(members: &Value) -> String {
+    let mut line = Map::from_iter([("schemaVersion".to_owned(), SCHEMA_VERSION.into())]);
+    line.extend(members.as_object().cloned().unwrap_or_default());
+    Value::from(line).to_string()
 }
 
 /// A document for machines: on several lines where it is the only one.

@@ -12,7 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::failure::CliError;
 use crate::lines;
 use crate::request::{Line, Request, result_json};
-use crate::timeline::error_json;
+use crate::timeline::{error_json, stream_line};
 
 use super::shared::{Listener, Shared};
 
@@ -103,7 +103,7 @@ async fn ask<'s>(
     listener: &mut Option<Listener<'s>>,
 ) -> Asked<'s> {
     let failed = |id: Option<&Value>, error: CliError| {
-        Asked::Answer(result_json(id, Err(error_json(&error))).to_string())
+        Asked::Answer(stream_line(&result_json(id, Err(error_json(&error)))))
     };
     let text = match line {
         Ok(text) if text.trim().is_empty() => return Asked::Nothing,
@@ -128,7 +128,7 @@ async fn ask<'s>(
         let outcome = shared.perform(request).await;
         let quiet = id.is_none() && outcome.is_ok();
         let outcome = outcome.map_err(|error| error_json(&error));
-        (!quiet).then(|| result_json(id.as_ref(), outcome).to_string())
+        (!quiet).then(|| stream_line(&result_json(id.as_ref(), outcome)))
     });
     // On its way before the next line is read, so that messages stay in their order.
     match poll_fn(|context| Poll::Ready(open.as_mut().poll(context))).await {
@@ -163,7 +163,7 @@ async fn hear(listener: &mut Option<Listener<'_>>) -> Option<String> {
     match lines.recv().await {
         Ok(line) => Some(line.to_string()),
         Err(RecvError::Lagged(missed)) => {
-            Some(json!({ "event": "lagged", "missed": missed }).to_string())
+            Some(stream_line(&json!({ "event": "lagged", "missed": missed })))
         }
         Err(RecvError::Closed) => None,
     }

@@ -16,6 +16,7 @@ use crate::failure::CliError;
 use crate::request::Request;
 use crate::settings::Place;
 use crate::telling::{certificate_json, date, payload_json, state_json};
+use crate::timeline::stream_line;
 
 /// How many lines a listener may lag behind.
 const LINES: usize = 256;
@@ -122,7 +123,7 @@ impl Shared {
     pub(super) fn publish(&self, line: &Value) {
         if let Some(lines) = &*self.lines() {
             // Nobody listening is no error.
-            let _ = lines.send(line.to_string().into());
+            let _ = lines.send(stream_line(line).into());
         }
     }
 
