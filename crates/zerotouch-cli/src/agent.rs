@@ -47,8 +47,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 enum Ending {
     /// Somebody wants the agent to end.
     Terminated,
-    /// Somebody wants the settings read again.
-    Reload,
+    /// There are other settings.
+    Reload(Box<Settings>),
     /// The device has ended its efforts.
     Gone(CliError),
 }
@@ -69,26 +69,12 @@ pub(crate) async fn run(
     let pipes = tokio::spawn(peer::serve(Arc::clone(&shared), stdin(), stdout(), peer));
     let outcome = loop {
         let mut hooks = Hooks::new(&settings, &shared);
-        let ending = live(device, &shared, &mut hooks, &manager, &mut signals).await;
-        match ending {
-            Ending::Reload => {
-                let read = reread().and_then(|settings| Ok((start(&settings)?, settings)));
-                // The old settings were good: with them it goes on.
-                device = match read {
-                    Ok((device, read)) => {
-                        settings = read;
-                        shared.say("settings read again");
-                        device
-                    }
-                    Err(error) => {
-                        shared.say(&format!("the settings stay as they were: {error}"));
-                        shared.publish(
-                            &json!({ "event": "reloadFailed", "error": error_json(&error) }),
-                        );
-                        start(&settings)?
-                    }
-                };
+        match live(device, &shared, &mut hooks, &manager, &mut signals, &reread).await {
+            Ending::Reload(read) => {
+                device = start(&read)?;
+                settings = *read;
                 shared.replace(device.0.clone());
+                shared.say("settings read again");
                 ServiceManager::reloaded();
             }
             Ending::Terminated => break Ok(()),
@@ -118,24 +104,37 @@ async fn live(
     hooks: &mut Hooks,
     manager: &ServiceManager,
     signals: &mut Signals,
+    reread: &impl Fn() -> Result<Settings, CliError>,
 ) -> Ending {
     let mut failed = CliError::Stopped;
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
-            signal = signals.next() => {
-                let (ending, words) = match signal {
-                    Signal::Terminate => (Ending::Terminated, "stopping: what waits is sent"),
-                    Signal::Reload => (Ending::Reload, "reading the settings again"),
-                };
-                shared.say(words);
-                match ending {
-                    Ending::Reload => ServiceManager::reloading(),
-                    _ => ServiceManager::stopping(),
+            signal = signals.next() => match signal {
+                Signal::Terminate => {
+                    shared.say("stopping: what waits is sent");
+                    ServiceManager::stopping();
+                    leave(&device, &mut events, shared, signals).await;
+                    return Ending::Terminated;
                 }
-                leave(&device, &mut events, shared, signals).await;
-                return ending;
-            }
+                Signal::Reload => {
+                    ServiceManager::reloading();
+                    // Before the device is stopped: a mistake costs nothing.
+                    match shared.accept(reread()) {
+                        Ok(settings) => {
+                            leave(&device, &mut events, shared, signals).await;
+                            return Ending::Reload(Box::new(settings));
+                        }
+                        Err(error) => {
+                            shared.say(&format!("the settings stay as they were: {error}"));
+                            let failed = json!({ "event": "reloadFailed", "error": error_json(&error) });
+                            shared.publish(&failed);
+                            ServiceManager::reloaded();
+                            continue;
+                        }
+                    }
+                }
+            },
         };
         match event {
             Ok(event) => {

@@ -13,6 +13,7 @@ use crate::agent::client::Client;
 use crate::arguments::{Output, Provision, Renew, SendTelemetry, Twin, TwinCommand};
 use crate::failure::CliError;
 use crate::journey::Journey;
+use crate::limit::within;
 use crate::lines;
 use crate::request::{Request, json_telemetry};
 use crate::settings::Settings;
@@ -116,12 +117,7 @@ async fn twin_of(
     let mut journey = start(settings, |config| config.hub.twin = true, timeline)?;
     let outcome = async {
         // It is read on every connection, and reports are heard of only then.
-        let read = loop {
-            let event = journey.next().await?;
-            if let Event::Twin(TwinEvent::Read { .. }) = event {
-                break tell(&event).map(|telling| telling.members).unwrap_or_default();
-            }
-        };
+        let read = read_twin(&mut journey).await?;
         match request {
             Request::Report(patch) => {
                 let version = journey.device().report_properties(patch).await?;
@@ -133,6 +129,19 @@ async fn twin_of(
     let outcome = outcome.await;
     journey.release().await;
     outcome
+}
+
+async fn read_twin(journey: &mut Journey<'_>) -> Result<Map<String, Value>, CliError> {
+    let mut connected = false;
+    loop {
+        // However long it takes to get there.
+        let event =
+            if connected { within("twin", journey.next()).await?? } else { journey.next().await? };
+        connected |= matches!(event, Event::Connected { .. });
+        if let Event::Twin(TwinEvent::Read { .. }) = event {
+            return Ok(tell(&event).map(|telling| telling.members).unwrap_or_default());
+        }
+    }
 }
 
 /// JSON, or `-` for standard input.
@@ -173,7 +182,7 @@ async fn sent(arguments: &SendTelemetry, timeline: &mut Timeline) -> Result<Valu
     let outcome = async {
         journey.connect().await?;
         while let Some(message) = messages.next().await? {
-            journey.send(message).await?;
+            within("acknowledgement", journey.send(message)).await??;
             acknowledged += 1;
         }
         Ok(json!({ "acknowledged": acknowledged }))

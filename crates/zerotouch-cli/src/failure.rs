@@ -120,6 +120,10 @@ pub(crate) enum CliError {
     Socket { path: PathBuf, source: io::Error },
     #[error("the agent did not answer: {0}")]
     AgentGone(io::Error),
+    #[error("no {what} within {} s", after.as_secs())]
+    TimedOut { what: &'static str, after: Duration },
+    #[error("registration-id, state-dir and socket cannot change while the agent runs")]
+    NeedsRestart,
     /// What the agent said, in the shape of every document.
     #[error("{}", .0["message"].as_str().unwrap_or("the agent failed"))]
     Agent(Value),
@@ -160,6 +164,7 @@ impl CliError {
             | Self::Json { .. }
             | Self::StandardInput(_)
             | Self::NoCall(_)
+            | Self::NeedsRestart
             | Self::LiteralSecret
             | Self::Secret { .. }
             | Self::Id(_)
@@ -189,7 +194,7 @@ impl CliError {
             | Self::NoTwin
             | Self::AgentGone(_)
             | Self::Socket { .. } => exit::NETWORK,
-            Self::Throttled { .. } => exit::THROTTLED,
+            Self::Throttled { .. } | Self::TimedOut { .. } => exit::THROTTLED,
             Self::Agent(error) => {
                 let code = error["exitCode"].as_u64().and_then(|code| u8::try_from(code).ok());
                 code.unwrap_or(exit::ACTION_NEEDED)
@@ -246,6 +251,11 @@ impl CliError {
                 "give the proxy's URL as file:PATH, env:NAME or credential:NAME, and in it the password"
             }
             Self::Agent(error) => return error["remedy"].as_str(),
+            Self::NeedsRestart => "start the agent anew for them",
+            Self::TimedOut { .. } => {
+                "zerotouch status tells what the agent does, zerotouch doctor what stands in the way; a message \
+                 that was taken is sent later"
+            }
             Self::AgentRuns => "zerotouch status tells what it does; its standard error tells why",
             Self::AgentGone(_) | Self::Socket { .. } => {
                 "zerotouch status tells whether the agent runs; its socket is its user's alone"

@@ -24,6 +24,7 @@ mod failure;
 mod fleet;
 mod journey;
 mod key;
+mod limit;
 mod lines;
 #[cfg(feature = "completions")]
 mod man;

@@ -5,6 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::failure::CliError;
+#[cfg(unix)]
+use crate::limit::within;
 use crate::request::Request;
 
 /// A connection to an agent that runs.
@@ -43,7 +45,8 @@ impl Client {
         self.stream.write_all(line.as_bytes()).await.map_err(CliError::AgentGone)?;
         self.stream.flush().await.map_err(CliError::AgentGone)?;
         let mut answer = String::new();
-        if self.stream.read_line(&mut answer).await.map_err(CliError::AgentGone)? == 0 {
+        let read = within("result from the agent", self.stream.read_line(&mut answer)).await?;
+        if read.map_err(CliError::AgentGone)? == 0 {
             return Err(CliError::AgentGone(std::io::ErrorKind::UnexpectedEof.into()));
         }
         let mut answer: Value = serde_json::from_str(&answer)

@@ -14,7 +14,7 @@ use zerotouch_tokio::Device;
 
 use crate::failure::CliError;
 use crate::request::Request;
-use crate::settings::Place;
+use crate::settings::{Place, Settings};
 use crate::telling::{certificate_json, date, payload_json, state_json};
 use crate::timeline::stream_line;
 
@@ -99,6 +99,19 @@ impl Shared {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Other settings, if a device can be made of them and it is this agent's.
+    pub(super) fn accept(
+        &self,
+        settings: Result<Settings, CliError>,
+    ) -> Result<Settings, CliError> {
+        let settings = settings?;
+        if settings.place()? != self.place {
+            return Err(CliError::NeedsRestart);
+        }
+        settings.setup()?;
+        Ok(settings)
+    }
+
     pub(super) fn registration_id(&self) -> &str {
         self.place.registration_id.as_str()
     }
@@ -139,6 +152,8 @@ impl Shared {
         match event {
             Event::Connected { assignment, .. } => {
                 let mut known = self.known();
+                // Calls end with their connection.
+                known.calls.clear();
                 known.hub = Some((assignment.assigned_hub.clone(), assignment.device_id.clone()));
                 known.failure = None;
             }

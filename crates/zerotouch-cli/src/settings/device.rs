@@ -71,7 +71,7 @@ pub(crate) struct Setup {
 }
 
 /// Where a device is kept. It is known without any of its secrets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub state_dir: PathBuf,
     pub registration_id: RegistrationId,

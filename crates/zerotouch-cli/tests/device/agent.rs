@@ -119,9 +119,14 @@ fn settings_are_read_again() {
         failed["error"]["message"].as_str().unwrap().contains("no setting \"model\""),
         "{failed}"
     );
-    agent.event("connected");
-    agent.write("1");
-    gateway.await_telemetry();
+    agent.write("{\"$id\": 1, \"$telemetry\": {\"payload\": 1}}");
+    // The device was not disturbed.
+    let next = agent.read(|line| line["event"] == "connected" || line["result"] == 1);
+    assert_eq!(next["ok"], true, "{next}");
+    // Another device is another agent.
+    gateway.write_settings("socket = \"elsewhere.sock\"\n");
+    agent.signal("HUP");
+    assert_eq!(agent.event("reloadFailed")["error"]["exitCode"], 2);
 }
 
 // One whose efforts end by its policy ends with the reason, for systemd not to start it again.
