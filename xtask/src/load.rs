@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::interop::zerotouch;
 use crate::process::{Result, cargo, process, root};
+use crate::server::Server;
 
 const MOSQUITTO: [&str; 2] = ["mosquitto", "/usr/sbin/mosquitto"];
 /// Of the ceiling.
@@ -85,44 +86,6 @@ struct Bench {
     mosquitto: &'static str,
 }
 
-/// A server that ends with this.
-struct Server {
-    child: Child,
-    port: u16,
-    ca_file: PathBuf,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    /// In KiB.
-    fn resident(&self) -> Result<f64> {
-        let status = self.proc("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-        number.ok_or_else(|| "no VmRSS".into())
-    }
-
-    /// In milliseconds, since it began.
-    fn processor_time(&self) -> Result<f64> {
-        let stat = self.proc("stat")?;
-        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
-        let mut ticks = || fields.next().and_then(|field| field.parse::<f64>().ok());
-        let both = ticks().zip(ticks()).ok_or("no processor time")?;
-        Ok((both.0 + both.1) * 10.0)
-    }
-
-    fn proc(&self, file: &str) -> Result<String> {
-        let path = format!("/proc/{}/{file}", self.child.id());
-        fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))
-    }
-}
-
 impl Bench {
     fn new(mosquitto: &'static str) -> Result<Self> {
         let directory = root().join("target/load");
@@ -170,23 +133,10 @@ impl Bench {
              attestation = {{ x509 = {{ authorities = ['file:{issuer}'] }} }}\n"
         );
         fs::write(&fixture, text).map_err(|error| error.to_string())?;
-        let mut child = Command::new(&self.zerotouch)
-            .args(["emulator", "--port", "0", "--output", "json", "--quiet"])
-            .args(["--ca-alg", algorithm, "--config"])
-            .arg(&fixture)
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| error.to_string())?;
-        let mut line = String::new();
-        let output = child.stdout.take().ok_or("no output")?;
-        BufReader::new(output).read_line(&mut line).map_err(|error| error.to_string())?;
-        let ready: Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
-        let port = ready["port"].as_u64().and_then(|port| port.try_into().ok());
-        Ok(Server {
-            child,
-            port: port.ok_or("the emulator named no port")?,
-            ca_file: ready["caFile"].as_str().unwrap_or_default().into(),
-        })
+        let fixture = fixture.as_os_str();
+        let options =
+            ["--quiet".as_ref(), "--ca-alg".as_ref(), algorithm.as_ref(), "--config".as_ref()];
+        Ok(Server::emulator(&self.zerotouch, options.into_iter().chain([fixture]))?.0)
     }
 
     fn broker(&self) -> Result<Server> {
@@ -298,7 +248,7 @@ impl Bench {
             sleep(Duration::from_secs(u64::from(sizes.seconds)));
             let held = server.resident()?;
             let result = finish(fleet)?;
-            let each = (held - before) / f64::from(sizes.idle);
+            let each = f64::from(held - before) / f64::from(sizes.idle);
             let _ = writeln!(
                 table,
                 "| {name}, {} idle connections, {} lost: memory of each | {each:.1} KiB |",

@@ -1,9 +1,10 @@
-//! How big the tool is, against its goals, and which crates make it so.
+//! How big the tool is, on disk and in memory, against its goals, and which crates make it so.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::memory;
 use crate::process::{Result, cargo, process, root, skipped};
 use crate::workspace::target;
 
@@ -22,8 +23,12 @@ const AGENT: Build = Build { profile: "agent", feature: Some("agent"), goal: 2_5
 /// So many crates are told by name, the others together.
 const NAMED: usize = 20;
 
+/// Resident memory of the agent, connected and idle.
+const MEMORY: u64 = 8_000_000;
+
 pub(crate) fn run() -> Result {
     let mut missed = Vec::new();
+    let mut made = Vec::new();
     for build in [&DIST, &AGENT] {
         let by_crate = text_by_crate(build)?;
         let binary = build.make("symbols")?;
@@ -35,6 +40,15 @@ pub(crate) fn run() -> Result {
             missed.push(name);
         }
         print_crates(&by_crate);
+        made.push(binary);
+    }
+    if let ([tool, agent], true) = (&made[..], cfg!(target_os = "linux")) {
+        let bytes = memory::resident(agent, tool)?;
+        let verdict = if bytes < MEMORY { "within" } else { "MISSES" };
+        println!("the agent, connected and idle: {bytes} bytes resident, {verdict} {MEMORY}");
+        if bytes >= MEMORY {
+            missed.push("memory");
+        }
     }
     if missed.is_empty() {
         Ok(())
