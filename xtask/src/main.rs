@@ -1,6 +1,7 @@
 //! What the project asks of itself. `cargo xtask test` is what must pass; the other commands are its
 //! parts, and what takes longer.
 
+mod book;
 mod conformance;
 mod dist;
 mod fuzz;
@@ -31,7 +32,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Format, layers, clippy, all tests, conformance, doc tests, docs, no_std, real peers, fuzzing
+    /// Format, layers, clippy, all tests, conformance, doc tests, docs, no_std, real peers, book, fuzzing
     Test,
     /// Tests alone, without those of hardware tokens and brokers of others
     Portable,
@@ -41,6 +42,8 @@ enum Command {
     NoStd,
     /// Run the tests of the MQTT standard's statements and print statement, result, tests
     Conformance,
+    /// Run the commands of the book, and check its settings and links
+    Book,
     /// Run real clients against the emulator and its broker, and our client against mosquitto
     Interop,
     /// Run every fuzz target
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Layers => layers::check(),
         Command::NoStd => no_std(),
         Command::Conformance => conformance::run(),
+        Command::Book => test::binary().run().and_then(|()| book::run()),
         Command::Interop => interop::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Bench { check, load: true, .. } => load::run(check),

@@ -1,6 +1,7 @@
 //! Running other programs.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -37,6 +38,11 @@ impl Process {
         self
     }
 
+    pub(crate) fn directory(mut self, directory: &Path) -> Self {
+        self.0.current_dir(directory);
+        self
+    }
+
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.0.env(name, value);
         self
@@ -56,6 +62,25 @@ impl Process {
             return Err(format!("{} failed: {}", self.name(), output.status));
         }
         String::from_utf8(output.stdout).map_err(|error| format!("{}: {error}", self.name()))
+    }
+
+    /// Runs it until it has written a line to its standard output, and yields that.
+    pub(crate) fn first_line(mut self) -> Result<String> {
+        let child = self.0.stdout(Stdio::piped()).spawn();
+        let mut child = child.map_err(|error| format!("{}: {error}", self.name()))?;
+        let mut line = String::new();
+        let read = match child.stdout.take() {
+            Some(output) => BufReader::new(output).read_line(&mut line),
+            None => Ok(0),
+        };
+        // It may have ended already.
+        let _ = child.kill();
+        let status = child.wait().map_err(|error| format!("{}: {error}", self.name()))?;
+        match read {
+            Ok(0) => Err(format!("{} failed: {status}", self.name())),
+            Ok(_) => Ok(line),
+            Err(error) => Err(format!("{}: {error}", self.name())),
+        }
     }
 
     /// Does it run at all, and silently?

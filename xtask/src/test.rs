@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::process::{Process, Result, cargo};
-use crate::{conformance, fuzz, interop, layers, no_std, release};
+use crate::{book, conformance, fuzz, interop, layers, no_std, release};
 
 /// How long each fuzz target runs: enough to see that what was found once stays away.
 const FUZZING_SECONDS: u32 = 5;
@@ -57,6 +57,7 @@ pub(crate) fn run() -> Result {
     step("docs", || docs.run())?;
     step("no_std", no_std)?;
     step("real peers", || binary().run().and_then(|()| interop::run()))?;
+    step("book", book::run)?;
     step("fuzzing", || fuzz::run(FUZZING_SECONDS))?;
     println!("\nall passed in {:.0} s", began.elapsed().as_secs_f64());
     Ok(())
@@ -70,8 +71,8 @@ pub(crate) fn portable() -> Result {
     step("doc tests", || cargo(["test", "--quiet", "--doc"]).args(options).run())
 }
 
-/// The tool that the real clients are run against.
-fn binary() -> Process {
+/// The tool that the real clients are run against, and that the book speaks of.
+pub(crate) fn binary() -> Process {
     cargo(["build", "--quiet", "--release", "--locked", "--bin", "zerotouch"])
 }
 
