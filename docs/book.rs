@@ -1,5 +1,8 @@
 //! The book, for `cargo doc`; and so that what it shows of Rust is compiled and run.
 
+// Prose has names that are no items.
+#![allow(clippy::doc_markdown)]
+
 #[doc = include_str!("src/introduction.md")]
 pub mod introduction {}
 

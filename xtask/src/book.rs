@@ -18,6 +18,8 @@ use shown::{Block, Command};
 const RUN: &str = "<!-- run by cargo xtask book";
 /// After [`RUN`] in the same comment: programs without which the page cannot be run.
 const NEEDS: &str = ", needs ";
+/// The pages as documentation of a crate.
+const BOOK: &str = "docs/book.rs";
 /// How long a page may take.
 const LIMIT_SECONDS: &str = "100";
 /// What the devices of the pages and their emulator talk over.
@@ -40,6 +42,7 @@ impl Page {
 pub(crate) fn run() -> Result {
     let pages = pages()?;
     links::check(&pages)?;
+    check_examples(&pages)?;
     let directory = workspace::target().join("book");
     empty(&directory)?;
     let mut settings = 0;
@@ -74,6 +77,19 @@ fn pages() -> Result<Vec<Page>> {
 fn read(path: PathBuf) -> Result<Page> {
     let text = fs::read_to_string(&path).map_err(|error| at(&path, error))?;
     Ok(Page { path, text })
+}
+
+/// Rust is compiled and run as documentation of the crate `book`: is every page with some in it?
+fn check_examples(pages: &[Page]) -> Result {
+    let book = read(root().join(BOOK))?;
+    for page in pages {
+        let name = page.name();
+        let included = book.text.contains(name.trim_start_matches("docs/"));
+        if !included && shown::blocks(&page.text, "rust").next().is_some() {
+            return Err(format!("{BOOK} does not include {name}, and so its Rust is not tested"));
+        }
+    }
+    Ok(())
 }
 
 /// Does the tool know what the page says can be set? Blocks of TOML are settings of a device, except for
