@@ -65,7 +65,13 @@ pub(crate) fn run() -> Result {
 
 /// What needs neither Linux nor programs of others: for macOS and Windows.
 pub(crate) fn portable() -> Result {
-    let options = ["--workspace", "--exclude=zerotouch-pkcs11", "--all-features", "--locked"];
+    let options = [
+        "--workspace",
+        "--exclude=book",
+        "--exclude=zerotouch-pkcs11",
+        "--all-features",
+        "--locked",
+    ];
     let tests = cargo(["test", "--quiet", "--lib", "--bins", "--tests"]).args(options);
     step("tests", || tests.args(["--", "--skip", "mosquitto"]).run())?;
     step("doc tests", || cargo(["test", "--quiet", "--doc"]).args(options).run())
