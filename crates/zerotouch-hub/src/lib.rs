@@ -39,6 +39,7 @@ pub use renewal::{
 };
 pub use request::Request;
 pub use telemetry::Telemetry;
+pub use twin::merge::merge as merge_properties;
 pub use twin::{Properties, ReportError, ReportHandle, Twin, TwinConfig, TwinError, TwinEvent};
 #[cfg(feature = "file-upload")]
 pub use upload::{

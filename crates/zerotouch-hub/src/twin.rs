@@ -16,7 +16,7 @@
 //! A patch that is sent while nobody is subscribed is never sent again, which is why the twin is read on
 //! every connection, after the subscription and not before.
 
-mod merge;
+pub(crate) mod merge;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;

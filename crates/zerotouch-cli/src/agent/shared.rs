@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 use zerotouch_device::{Event, Failure, Scope};
 use zerotouch_driver::Clock;
-use zerotouch_hub::{METHOD_NOT_IMPLEMENTED, MethodCall, MethodEvent, TwinEvent};
+use zerotouch_hub::{METHOD_NOT_IMPLEMENTED, MethodCall, MethodEvent, TwinEvent, merge_properties};
 use zerotouch_tokio::Device;
 
 use crate::failure::CliError;
@@ -218,7 +218,7 @@ impl Shared {
             Request::Report(patch) => {
                 let version = device.report_properties(patch.clone()).await?;
                 if let Some(twin) = &mut self.known().twin {
-                    merge(&mut twin.reported, patch);
+                    merge_properties(&mut twin.reported, &patch);
                     twin.reported_version = version.unwrap_or(twin.reported_version + 1);
                 }
                 json!({ "version": version })
@@ -258,38 +258,5 @@ impl Shared {
         status["lastFailure"] =
             failure.map(|(scope, failure)| format!("{scope}: {failure}")).into();
         status
-    }
-}
-
-/// A patch, as the hub merges it: `null` deletes, objects are merged member by member.
-fn merge(into: &mut Map<String, Value>, patch: Map<String, Value>) {
-    for (name, value) in patch {
-        match (into.get_mut(&name), value) {
-            (_, Value::Null) => drop(into.remove(&name)),
-            (Some(Value::Object(into)), Value::Object(patch)) => merge(into, patch),
-            (_, Value::Object(patch)) => {
-                let mut members = Map::new();
-                merge(&mut members, patch);
-                into.insert(name, members.into());
-            }
-            (_, value) => drop(into.insert(name, value)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // What `$twin` tells after a report has to be what the hub has.
-    #[test]
-    fn reports_are_merged_as_the_hub_does() {
-        let object = |value: Value| value.as_object().unwrap().clone();
-        let mut twin = object(json!({ "a": 1, "b": { "c": 2, "d": 3 }, "e": { "f": 1 } }));
-        merge(
-            &mut twin,
-            object(json!({ "a": null, "b": { "c": null, "x": { "y": null, "z": 1 } }, "e": 5 })),
-        );
-        assert_eq!(Value::from(twin), json!({ "b": { "d": 3, "x": { "z": 1 } }, "e": 5 }));
     }
 }

@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 /// The deepest level that is merged; below it a patch replaces. The hub allows ten.
 const MAX_DEPTH: usize = 32;
 
-/// Merges `patch` into `target`.
-pub(super) fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
+/// Merges a patch into properties, as the hub does (RFC 7396): `null` deletes, objects are merged, all else
+/// replaces. For whoever keeps what was reported.
+pub fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
     merge_level(target, patch, MAX_DEPTH);
 }
 

@@ -1,74 +1,18 @@
 //! `zerotouch key` and `zerotouch csr` as a person runs them, with openssl for a witness and vectors that the
 //! service's documentation has printed.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
+use super::*;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
 use zerotouch_credentials::{SasClaims, SymmetricKey};
 use zerotouch_time::UnixTime;
 
 // The key and name of "Symmetric key attestation" in the service's documentation, and what it derives.
-const GROUP_KEY: &str =
+pub(crate) const GROUP_KEY: &str =
     "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==";
 const NAME: &str = "sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6";
 const DEVICE_KEY: &str = "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=";
-
-fn tool(directory: &Path, arguments: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zerotouch"))
-        .args(arguments.split_whitespace())
-        .current_dir(directory)
-        .env("GROUP_KEY", GROUP_KEY)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-fn printed(directory: &Path, arguments: &str) -> String {
-    let output = tool(directory, arguments);
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn document(directory: &Path, arguments: &str) -> Value {
-    let document: Value =
-        serde_json::from_str(&printed(directory, &format!("{arguments} -o json"))).unwrap();
-    assert_eq!((&document["schemaVersion"], &document["ok"]), (&1.into(), &true.into()));
-    document
-}
-
-/// The exit code and the words of what must fail, and as many files as before.
-fn refused(directory: &Path, arguments: &str) -> (i32, String) {
-    let files = || std::fs::read_dir(directory).unwrap().count();
-    let before = files();
-    let output = tool(directory, arguments);
-    assert_eq!(files(), before, "{arguments} left something behind");
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
-}
-
-/// Without openssl the test says so and ends; on the machine that decides it has failed.
-fn no_openssl() -> bool {
-    let missing = Command::new("openssl").arg("version").output().is_err();
-    if missing {
-        assert!(std::env::var_os("CI").is_none(), "openssl is not installed");
-        eprintln!("skipped: openssl is not installed");
-    }
-    missing
-}
-
-fn openssl(directory: &Path, arguments: &str) -> String {
-    let output = Command::new("openssl")
-        .args(arguments.split_whitespace())
-        .current_dir(directory)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
-}
 
 // A key file is its owner's alone, of PKCS#8, never overwritten unasked and never printed.
 #[test]

@@ -1,61 +1,20 @@
 //! `zerotouch pki` as a person runs it, with openssl for a witness of what it makes.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
+use super::*;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-use serde_json::Value;
 
 const CODE: &str = "75B86466DA34D2B04C0C4C9557A119687ADAE7D4732BDDB3";
 
 fn pki(directory: &Path, arguments: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zerotouch"))
-        .arg("pki")
-        .args(arguments.split_whitespace())
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+    tool(directory, &format!("pki {arguments}"))
 }
 
 fn made(directory: &Path, arguments: &str) -> Value {
-    let output = pki(directory, &format!("{arguments} -o json"));
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&document["schemaVersion"], &document["ok"]), (&1.into(), &true.into()));
-    document
+    document(directory, &format!("pki {arguments}"))
 }
 
-/// The exit code and the words of what must fail, and as many files as before.
 fn refused(directory: &Path, arguments: &str) -> (i32, String) {
-    let files = || std::fs::read_dir(directory).unwrap().count();
-    let before = files();
-    let output = pki(directory, arguments);
-    assert_eq!(files(), before, "{arguments} left something behind");
-    let words = String::from_utf8(output.stderr).unwrap();
-    (output.status.code().unwrap(), words)
-}
-
-/// Without openssl the test says so and ends; on the machine that decides it has failed.
-fn no_openssl() -> bool {
-    let missing = Command::new("openssl").arg("version").output().is_err();
-    if missing {
-        assert!(std::env::var_os("CI").is_none(), "openssl is not installed");
-        eprintln!("skipped: openssl is not installed");
-    }
-    missing
-}
-
-fn openssl(directory: &Path, arguments: &str) -> String {
-    let output = Command::new("openssl")
-        .args(arguments.split_whitespace())
-        .current_dir(directory)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    super::refused(directory, &format!("pki {arguments}"))
 }
 
 // From a root to a device, with each kind of key, and the answer to a verification code.

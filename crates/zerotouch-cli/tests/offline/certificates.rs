@@ -1,51 +1,6 @@
 //! `zerotouch cert` as a person runs it, with openssl for a witness of what it shows.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-use serde_json::Value;
-
-fn tool(directory: &Path, arguments: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zerotouch"))
-        .args(arguments.split_whitespace())
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-fn printed(directory: &Path, arguments: &str) -> String {
-    let output = tool(directory, arguments);
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The document, whatever the exit code.
-fn document(directory: &Path, arguments: &str) -> (i32, Value) {
-    let output = tool(directory, &format!("{arguments} -o json"));
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(document["schemaVersion"], 1);
-    assert_eq!(document["ok"], output.status.success());
-    (output.status.code().unwrap(), document)
-}
-
-/// Without openssl the test says so and ends; on the machine that decides it has failed.
-fn no_openssl() -> bool {
-    let missing = Command::new("openssl").arg("version").output().is_err();
-    if missing {
-        assert!(std::env::var_os("CI").is_none(), "openssl is not installed");
-        eprintln!("skipped: openssl is not installed");
-    }
-    missing
-}
-
-fn openssl(directory: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("openssl").args(arguments).current_dir(directory).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
+use super::*;
 
 /// A root, an intermediate and a device below it, and a root that has nothing to do with them.
 fn certificates() -> tempfile::TempDir {
@@ -69,7 +24,7 @@ fn shows_what_openssl_shows() {
     }
     let directory = certificates();
     let path = directory.path();
-    let (_, told) = document(path, "cert show press-7.cert.pem");
+    let (_, told) = outcome(path, "cert show press-7.cert.pem");
     let shown = told["certificates"].as_array().unwrap();
     let authorities: Vec<_> = shown.iter().map(|it| it["isAuthority"].as_bool().unwrap()).collect();
     assert_eq!(authorities, [false, true, true]);
@@ -78,7 +33,8 @@ fn shows_what_openssl_shows() {
     // Of 30 days, whole ones: all of them only within the second in which it was made.
     assert!((29..=30).contains(&shown[0]["daysLeft"].as_i64().unwrap()), "{}", shown[0]);
     let x509 = |what: &[&str]| {
-        let told = openssl(path, &[&["x509", "-in", "press-7.cert.pem", "-noout"], what].concat());
+        let told =
+            openssl_with(path, &[&["x509", "-in", "press-7.cert.pem", "-noout"], what].concat());
         told.trim_end().split_once('=').unwrap().1.replace(':', "")
     };
     for (member, what) in [
@@ -90,8 +46,11 @@ fn shows_what_openssl_shows() {
     ] {
         assert_eq!(shown[0][member], x509(what), "{member}");
     }
-    openssl(path, &["x509", "-in", "press-7.cert.pem", "-outform", "DER", "-out", "press-7.der"]);
-    let (_, der) = document(path, "cert show press-7.der");
+    openssl_with(
+        path,
+        &["x509", "-in", "press-7.cert.pem", "-outform", "DER", "-out", "press-7.der"],
+    );
+    let (_, der) = outcome(path, "cert show press-7.der");
     // Not all of it: the days that are left may be one fewer by now.
     assert_eq!(der["certificates"].as_array().unwrap().len(), 1);
     assert_eq!(der["certificates"][0]["thumbprint"], shown[0]["thumbprint"]);
@@ -128,7 +87,7 @@ fn shows_what_strangers_have_written() {
     let mut make = make.to_vec();
     if !Command::new("openssl").args(&make).current_dir(path).output().unwrap().status.success() {
         make[13] = "1";
-        openssl(path, &make);
+        openssl_with(path, &make);
     }
     let told = printed(path, "cert show cert.pem");
     assert!(told.contains("DNS:press.example, IP:10.0.0.1, URI:urn:press"), "{told}");
@@ -156,9 +115,9 @@ fn c10_a_key_in_the_same_file_is_not_shown() {
             assert!(secret.iter().all(|line| !words.contains(line)), "{words}");
             assert!(!words.contains("BEGIN"), "{words}");
         }
-        assert_eq!(document(path, &format!("cert show {name}")).1["holdsPrivateKey"], true);
+        assert_eq!(outcome(path, &format!("cert show {name}")).1["holdsPrivateKey"], true);
         let verify = format!("cert verify --certificate-file-path {name} --key-file-path {name}");
-        assert_eq!(document(path, &verify).0, 0);
+        assert_eq!(outcome(path, &verify).0, 0);
     }
     // Nor where there is no certificate to be shown.
     let output = tool(path, "cert show press-7.key.pem");
@@ -217,7 +176,7 @@ fn verify_tells_every_fault() {
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }
-    let (code, told) = document(path, &bad);
+    let (code, told) = outcome(path, &bad);
     assert_eq!((code, told["findings"].as_array().unwrap().len()), (7, 3));
     assert_eq!(told["findings"][2]["serviceSays"], "401002 CA certificate not found");
     assert_eq!(told["notChecked"], serde_json::json!([]));
@@ -228,7 +187,7 @@ fn verify_tells_every_fault() {
 fn verify_says_what_it_has_not_looked_at() {
     let directory = certificates();
     let path = directory.path();
-    let (code, told) = document(path, "cert verify --certificate-file-path press-7.cert.pem");
+    let (code, told) = outcome(path, "cert verify --certificate-file-path press-7.cert.pem");
     assert_eq!((code, &told["findings"]), (0, &serde_json::json!([])));
     assert_eq!(told["notChecked"], serde_json::json!(["key", "name", "anchor"]));
     let words = printed(path, "cert verify --certificate-file-path press-7.cert.pem");
@@ -240,10 +199,10 @@ fn verify_says_what_it_has_not_looked_at() {
     let (before, behind) = pem.split_at(end - 12);
     let other = if behind.starts_with('A') { "B" } else { "A" };
     std::fs::write(path.join("bad"), format!("{before}{other}{}", &behind[1..])).unwrap();
-    let (code, told) = document(path, "cert verify --certificate-file-path bad");
+    let (code, told) = outcome(path, "cert verify --certificate-file-path bad");
     assert_eq!(code, 7, "{told}");
     let name = "cert verify --certificate-file-path press-7.cert.pem --registration-id press-8";
-    assert_eq!(document(path, name).0, 7);
+    assert_eq!(outcome(path, name).0, 7);
     let key = "cert verify --certificate-file-path press-7.cert.pem --key-file-path root.key.pem";
-    assert_eq!(document(path, key).0, 7);
+    assert_eq!(outcome(path, key).0, 7);
 }
