@@ -19,4 +19,4 @@ pub use network::Weather;
 pub use picture::{curves, timeline};
 pub use plan::{At, Fault, Incident, Plan, Service};
 pub use unit::Mutant;
-pub use world::{Options, Story, Violation, World, WorldError, bound};
+pub use world::{Milestones, Options, Story, Violation, World, WorldError, bound};

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use zerotouch_sim::{
-    Finding, Options, Outage, Plan, Weather, curves, fleet, judge, schedule, shrink, timeline,
+    Finding, Milestones, Options, Outage, Plan, Weather, curves, fleet, judge, schedule, shrink,
+    timeline,
 };
 
 /// Devices, one cloud and a faulty network in virtual time, from a seed.
@@ -91,13 +92,21 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> {
         return Ok(true);
     }
     if arguments.exhaustive {
-        let steps = judge(&schedule::canonical(), options)?.steps;
+        let story = judge(&schedule::canonical(), options)?;
+        let steps = story.steps;
         println!("the canonical life has {steps} steps");
         let singles: Vec<Plan> = schedule::singles(steps).collect();
         let mut good = hunt("single faults", singles, arguments)?;
         if arguments.pairs {
-            let pairs: Vec<Plan> = schedule::pairs(1..=steps).collect();
-            good &= hunt("pairs", pairs, arguments)?;
+            let Milestones { renewals, activations } = story.milestones;
+            let ([renewal, ..], [first, second, ..]) = (&*renewals, &*activations) else {
+                return Err("the canonical life has no renewal".into());
+            };
+            println!("provisioning: to step {first}; renewal: from step {renewal} to {second}");
+            let pairs: Vec<Plan> = schedule::pairs(1..=*first).collect();
+            good &= hunt("pairs in the first provisioning", pairs, arguments)?;
+            let pairs: Vec<Plan> = schedule::pairs(*renewal..=*second).collect();
+            good &= hunt("pairs in a renewal", pairs, arguments)?;
         }
         return Ok(good);
     }

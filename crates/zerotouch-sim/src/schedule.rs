@@ -245,15 +245,21 @@ pub fn singles(steps: u64) -> impl Iterator<Item = Plan> {
 
 /// Every pair of faults at two of these steps of the canonical life.
 pub fn pairs(steps: std::ops::RangeInclusive<u64>) -> impl Iterator<Item = Plan> {
-    // What is worth trying twice: what breaks in an instant, and the store.
+    // What a second fault can make worse; the many ways in which a dial fails are one here.
     let worth = [
         Fault::Reset,
+        Fault::ResetAfter { bytes: 1, inbound: false },
+        Fault::ResetAfter { bytes: 1, inbound: true },
         Fault::HalfOpen,
+        Fault::Refuse,
+        Fault::LateAlert,
         Fault::PowerCut,
         Fault::PowerCutAtStore { durable: false },
         Fault::PowerCutAtStore { durable: true },
         Fault::Exit,
         Fault::DiskFull,
+        Fault::ClockStep { seconds: 40 * 86_400 },
+        Fault::Twin,
         Fault::CloudRestart { forgets: false },
         Fault::Revoke,
     ];

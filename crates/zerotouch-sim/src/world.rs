@@ -112,12 +112,23 @@ pub struct Story {
     pub elapsed: Duration,
     /// How many certificates became active.
     pub activations: u32,
+    /// In which steps renewals began that the application asked for, and certificates became active.
+    pub milestones: Milestones,
     /// How often hubs accepted a device.
     pub connections: u32,
     /// How many messages were acknowledged.
     pub acknowledged: u32,
     /// What each party saw, if that was asked for.
     pub trace: Vec<String>,
+}
+
+/// Steps of note.
+#[derive(Clone, Debug, Default)]
+pub struct Milestones {
+    /// Where the application asked for a renewal.
+    pub renewals: Vec<u64>,
+    /// Where a certificate became active.
+    pub activations: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +166,7 @@ pub struct World {
     requests: u64,
     decoders: BTreeMap<LinkId, Ears>,
     trace: Option<Vec<String>>,
+    milestones: Milestones,
     /// When hubs accepted devices, for whoever draws that.
     pub(crate) arrivals: Vec<(Instant, Service)>,
 }
@@ -222,6 +234,7 @@ impl World {
             requests: 0,
             decoders: BTreeMap::new(),
             trace: options.trace.then(Vec::new),
+            milestones: Milestones::default(),
             arrivals: Vec::new(),
         };
         world.schedule();
@@ -290,6 +303,7 @@ impl World {
             steps: self.steps,
             elapsed: self.elapsed(),
             activations: self.nodes.iter().map(|node| node.activations).sum(),
+            milestones: self.milestones,
             connections: self.nodes.iter().map(|node| node.connections).sum(),
             acknowledged: self.nodes.iter().map(|node| node.acknowledged).sum(),
             trace: self.trace.unwrap_or_default(),

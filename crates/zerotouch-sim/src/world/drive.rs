@@ -133,6 +133,7 @@ impl World {
             }
             Deed::Renew => {
                 if unit.renew(now).is_ok() {
+                    self.milestones.renewals.push(self.steps);
                     self.see(device, &Seen::Renew)?;
                 }
             }
@@ -182,7 +183,10 @@ impl World {
                 self.arrivals.push((self.now, Service::Hub));
             }
             Event::ProvisioningConnected { .. } => self.arrivals.push((self.now, Service::Dps)),
-            Event::Activated { .. } => node.activations += 1,
+            Event::Activated { .. } => {
+                node.activations += 1;
+                self.milestones.activations.push(self.steps);
+            }
             Event::TelemetryAcknowledged(handle) => {
                 if let Some(at) = node.waiting.iter().position(|(one, _)| one == handle) {
                     let (_, number) = node.waiting.remove(at);
