@@ -261,7 +261,15 @@ impl HubSession {
     }
 
     /// The next step that no packet brought, or that came with one beside its own.
-    pub(crate) fn poll_step(&mut self, lasting: &mut Lasting, now: Now) -> Option<HubStep> {
+    ///
+    /// A certificate that comes before the one in use has become active, as one does that the hub held
+    /// ready, waits until that is stored: it would take its place.
+    pub(crate) fn poll_step(
+        &mut self,
+        lasting: &mut Lasting,
+        is_storing: bool,
+        now: Now,
+    ) -> Option<HubStep> {
         if let Some(message) = self.message.take() {
             return Some(HubStep::Message(message));
         }
@@ -271,7 +279,9 @@ impl HubSession {
         if let Some(event) = lasting.twin.poll_event() {
             return Some(HubStep::Twin(event));
         }
-        if let Some(event) = lasting.renewal.as_mut().and_then(Renewal::poll_event) {
+        let waits = is_storing || self.credential == Credential::Staged && !self.link.is_up();
+        let renewal = lasting.renewal.as_mut().filter(|_| !waits);
+        if let Some(event) = renewal.and_then(Renewal::poll_event) {
             return Some(match event {
                 RenewalEvent::Accepted(accepted) => HubStep::RenewalAccepted(accepted),
                 RenewalEvent::Issued(chain) => HubStep::Issued(chain),

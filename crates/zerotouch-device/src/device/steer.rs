@@ -292,6 +292,7 @@ impl<R: CryptoRng> Device<R> {
                 self.events.push_back(Event::Assigning { operation_id, next_poll });
             }
             DpsStep::Throttled { status, error, retry_in } => {
+                self.dps_not_before = now.monotonic + retry_in;
                 self.events.push_back(Event::Throttled { status, error, retry_in });
             }
             DpsStep::Assigned(registered) => match self.adopt(*registered, now) {

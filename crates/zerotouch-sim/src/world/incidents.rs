@@ -224,7 +224,8 @@ impl World {
             self.network.reset(id, self.now);
         }
         self.records = records;
-        Ok(())
+        // What it has forgotten of its hubs its operator tells it anew.
+        if self.dead_hubs.is_empty() { Ok(()) } else { self.fail_over() }
     }
 
     fn fail_over(&mut self) -> Result<(), WorldError> {
