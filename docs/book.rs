@@ -78,6 +78,9 @@ pub mod why_sans_io {}
 #[doc = include_str!("src/failures.md")]
 pub mod failures {}
 
+#[doc = include_str!("src/simulation.md")]
+pub mod simulation {}
+
 #[doc = include_str!("src/queue.md")]
 pub mod queue {}
 

@@ -13,6 +13,7 @@ mod process;
 mod release;
 mod server;
 mod size;
+mod sim;
 mod test;
 mod workflows;
 mod workspace;
@@ -52,6 +53,15 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         seconds: u32,
     },
+    /// Run the simulated world, 100,000 seeds of it if nothing else is said, and keep what it finds
+    Sim {
+        /// For so long, from a seed that the clock gives
+        #[arg(long)]
+        minutes: Option<u64>,
+        /// So many seeds, from 0
+        #[arg(long, conflicts_with = "minutes")]
+        seeds: Option<u64>,
+    },
     /// Run the benches beside their peers
     Bench {
         /// Run each once, to see that it works, and measure nothing
@@ -89,6 +99,7 @@ fn main() -> ExitCode {
         Command::Book => test::binary().run().and_then(|()| book::run()),
         Command::Interop => interop::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Sim { minutes, seeds } => sim::run(minutes, seeds),
         Command::Bench { check, load: true, .. } => load::run(check),
         Command::Bench { check, table, device, .. } => bench(check, table, device),
         Command::Size => size::run(),

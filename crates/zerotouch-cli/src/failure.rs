@@ -344,6 +344,7 @@ pub(crate) fn failure_code(failure: &Failure) -> u8 {
         },
         Failure::DialTimeout { .. }
         | Failure::SubscriptionTimeout { .. }
+        | Failure::AcknowledgementTimeout { .. }
         | Failure::Mqtt(CloseReason::HandshakeTimeout(_) | CloseReason::KeepAliveTimeout) => {
             exit::THROTTLED
         }

@@ -177,6 +177,8 @@ pub struct Device<R> {
     dps_ladder: Ladder,
     hub_ladder: Ladder,
     identity_ladder: Ladder,
+    /// What the provisioning service asked for holds although its connection has ended.
+    dps_not_before: Instant,
     last_connection: u64,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
@@ -207,6 +209,7 @@ impl<R: CryptoRng> Device<R> {
             dps_ladder: Ladder::default(),
             hub_ladder: Ladder::default(),
             identity_ladder: Ladder::default(),
+            dps_not_before: Instant::ZERO,
             last_connection: 0,
             actions: VecDeque::new(),
             events: VecDeque::new(),

@@ -147,6 +147,12 @@ pub enum Failure {
         /// The configured limit.
         after: Duration,
     },
+    /// The hub has acknowledged nothing, while messages are in flight.
+    #[error("the hub acknowledged no message within {} s", after.as_secs())]
+    AcknowledgementTimeout {
+        /// The limit.
+        after: Duration,
+    },
     /// The provisioning service said no, or nothing.
     #[error(transparent)]
     Registration(#[from] RegistrationError),
@@ -256,6 +262,7 @@ impl Failure {
             | Self::Subscribe(_)
             | Self::SubscriptionRefused { .. }
             | Self::SubscriptionTimeout { .. }
+            | Self::AcknowledgementTimeout { .. }
             | Self::Chain(_)
             | Self::Possession(_)
             | Self::Key(_)
@@ -294,6 +301,7 @@ impl Failure {
             | Self::Subscribe(_)
             | Self::SubscriptionRefused { .. }
             | Self::SubscriptionTimeout { .. }
+            | Self::AcknowledgementTimeout { .. }
             | Self::IdentityInUse { .. } => Layer::Mqtt,
             Self::Registration(_)
             | Self::HubNotAllowed { .. }

@@ -22,6 +22,10 @@ use crate::link::{Link, LinkStep, Subscription};
 use crate::queue::{Queue, Sent};
 use crate::{Config, ConnectionId, Credential, Failure, RenewalFailure};
 
+/// How long a hub may take to acknowledge anything while something is in flight. One that answers pings
+/// and nothing else would hold up telemetry for ever: on a connection that stands, nothing is sent again.
+const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// What outlives a session: telemetry that is not acknowledged, the twin, the calls' numbering, a request
 /// whose answer may come with the next session.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub(crate) struct HubSession {
     assignment: Assignment,
     /// When the connection is to be made anew with another token: the hub cuts it when this one expires.
     token_due: Option<Instant>,
+    /// Since when something has been in flight without any acknowledgement.
+    unacknowledged_since: Option<Instant>,
     /// A message that came with the packet just handled.
     message: Option<CloudMessage>,
     /// A request that there was no room for; the others stay where they are counted.
@@ -151,6 +157,7 @@ impl HubSession {
             draining: None,
             assignment,
             token_due: None,
+            unacknowledged_since: None,
             message: None,
             waiting: None,
         }
@@ -239,6 +246,10 @@ impl HubSession {
         if let Some(failure) = self.link.handle_timeout(now) {
             return HubStep::Failed(failure);
         }
+        if self.acknowledgement_due().is_some_and(|due| now >= due) {
+            let after = ACKNOWLEDGEMENT_TIMEOUT;
+            return HubStep::Failed(Failure::AcknowledgementTimeout { after });
+        }
         if self.token_due().is_some_and(|due| now >= due) {
             self.make_way(now + close_timeout);
         }
@@ -250,7 +261,15 @@ impl HubSession {
     }
 
     /// The next step that no packet brought, or that came with one beside its own.
-    pub(crate) fn poll_step(&mut self, lasting: &mut Lasting, now: Now) -> Option<HubStep> {
+    ///
+    /// A certificate that comes before the one in use has become active, as one does that the hub held
+    /// ready, waits until that is stored: it would take its place.
+    pub(crate) fn poll_step(
+        &mut self,
+        lasting: &mut Lasting,
+        is_storing: bool,
+        now: Now,
+    ) -> Option<HubStep> {
         if let Some(message) = self.message.take() {
             return Some(HubStep::Message(message));
         }
@@ -260,7 +279,9 @@ impl HubSession {
         if let Some(event) = lasting.twin.poll_event() {
             return Some(HubStep::Twin(event));
         }
-        if let Some(event) = lasting.renewal.as_mut().and_then(Renewal::poll_event) {
+        let waits = is_storing || self.credential == Credential::Staged && !self.link.is_up();
+        let renewal = lasting.renewal.as_mut().filter(|_| !waits);
+        if let Some(event) = renewal.and_then(Renewal::poll_event) {
             return Some(match event {
                 RenewalEvent::Accepted(accepted) => HubStep::RenewalAccepted(accepted),
                 RenewalEvent::Issued(chain) => HubStep::Issued(chain),
@@ -273,6 +294,9 @@ impl HubSession {
         }
         if self.link.is_up() {
             self.publish(lasting, now.monotonic);
+            let is_waiting = self.link.mqtt.in_flight() > 0;
+            let since = self.unacknowledged_since.unwrap_or(now.monotonic);
+            self.unacknowledged_since = is_waiting.then_some(since);
         }
         None
     }
@@ -288,7 +312,10 @@ impl HubSession {
                 HubStep::Connected
             }
             LinkStep::Failed(failure) => HubStep::Failed(failure),
-            LinkStep::Published(published) => HubStep::Published(published),
+            LinkStep::Published(published) => {
+                self.unacknowledged_since = Some(now.monotonic);
+                HubStep::Published(published)
+            }
         }
     }
 
@@ -339,6 +366,10 @@ impl HubSession {
         self.token_due.filter(|_| self.link.is_up() && self.draining.is_none())
     }
 
+    fn acknowledgement_due(&self) -> Option<Instant> {
+        Some(self.unacknowledged_since? + ACKNOWLEDGEMENT_TIMEOUT)
+    }
+
     /// Whether what was waited for has come, or will not.
     pub(crate) fn has_drained(&self, lasting: &Lasting, now: Instant) -> bool {
         self.draining.is_some_and(|draining| {
@@ -357,7 +388,8 @@ impl HubSession {
         let renewal = lasting.renewal.as_ref().and_then(Renewal::poll_timeout);
         let draining = self.draining.map(Draining::deadline);
         let twin = lasting.twin.poll_timeout();
-        [self.link.poll_timeout(), self.token_due(), renewal, draining, twin]
+        let acknowledgement = self.acknowledgement_due();
+        [self.link.poll_timeout(), self.token_due(), acknowledgement, renewal, draining, twin]
             .into_iter()
             .flatten()
             .min()

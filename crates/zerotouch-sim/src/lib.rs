@@ -1,10 +1,22 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod fleet;
+mod hunt;
+mod invariants;
 mod network;
 mod node;
+mod picture;
+mod plan;
+pub mod schedule;
+mod trace;
+mod unit;
 mod world;
 
-pub use network::Faults;
-pub use node::Node;
-pub use world::{Stuck, World, WorldError};
+pub use fleet::{Curve, Outage, fleet};
+pub use hunt::{Finding, judge, shrink};
+pub use network::Weather;
+pub use picture::{curves, timeline};
+pub use plan::{At, Fault, Incident, Plan, Service};
+pub use unit::Mutant;
+pub use world::{Milestones, Options, Story, Violation, World, WorldError, bound};

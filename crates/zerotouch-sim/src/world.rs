@@ -1,27 +1,50 @@
 //! Virtual time: whatever is due next happens next.
+//!
+//! | phase | until | next |
+//! |---|---|---|
+//! | `Busy` | the applications have done what they do, and the last incident is over | `Recovering` |
+//! | `Recovering` | all devices are connected and all telemetry is acknowledged | `Proving` |
+//! | `Proving` | one more message of each is acknowledged | the end |
+//! | any | an invariant is broken, or its bound has passed | a [`Violation`] |
+//!
+//! What is due at one instant happens in this order: the network and what is scheduled, in the order in
+//! which it was scheduled; the cloud; the devices by their numbers.
 
-use std::collections::VecDeque;
+mod drive;
+mod incidents;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use chacha20::rand_core::SeedableRng;
 use chacha20::{ChaCha8Rng, ChaCha20Rng};
+use rand_core::Rng;
 use thiserror::Error;
-use zerotouch_device::{
-    Action, Attestation, Config, Device, State, TransportFailure, TransportFailureKind,
+use zerotouch_credentials::KeyAlgorithm;
+use zerotouch_device::State;
+use zerotouch_dps::IdError;
+use zerotouch_emulator::cloud::{
+    Cloud, CloudError, CredentialPolicy, EnrollmentGroup, Fixture, RecordError,
 };
-use zerotouch_dps::{IdError, IdScope, RegistrationId};
-use zerotouch_emulator::cloud::{self, Cloud, CloudError, CloudEvent, Fixture};
-use zerotouch_hub::Telemetry;
-use zerotouch_store::{MemoryStore, Store, StoreError};
+use zerotouch_store::{MemoryStore, StoreError};
 use zerotouch_time::{Instant, Now, UnixTime};
 
-use crate::network::{Delivery, LinkId, Network};
-use crate::{Faults, Node};
+use crate::invariants::{Breach, Scene, Seen};
+use crate::network::{Deed, Due, LinkId, Network, Weather};
+use crate::node::{Manners, Node, SymmetricKeyOf};
+use crate::plan::{At, Fault, Incident, Plan, Service};
+use crate::unit::{Mutant, Unit};
+
+pub use self::incidents::bound;
 
 /// The wall clock when a world begins: 2026-09-21T12:53:20Z.
 const GENESIS: UnixTime = UnixTime::from_secs(1_790_000_000);
-/// How many lines of the story are kept.
-const STORY: usize = 200;
+pub(crate) const PROVISIONING: &str = "dps.sim";
+pub(crate) const HUBS: [&str; 2] = ["alpha.sim", "beta.sim"];
+const GROUP: &str = "fleet";
+/// As many steps as in one instant of virtual time no healthy world takes.
+const STEPS_AT_ONCE: u64 = 100_000;
 
 /// Why there is no world.
 #[derive(Debug, Error)]
@@ -34,79 +57,257 @@ pub enum WorldError {
     #[error(transparent)]
     Id(#[from] IdError),
     /// The world has no group to enrol devices in.
-    #[error("the fixture has no group {}", Fixture::DEFAULT_GROUP)]
+    #[error("the fixture has no group {GROUP}")]
     NoGroup,
-    /// What was waited for did not happen.
+    /// What a store holds cannot be read.
     #[error(transparent)]
-    Stuck(#[from] Stuck),
+    Store(#[from] StoreError),
+    /// The cloud did not come back.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The cloud refused its operator.
+    #[error("the cloud answered {status} to its operator")]
+    Operator {
+        /// The status.
+        status: u16,
+    },
+    /// An invariant was broken.
+    #[error(transparent)]
+    Violation(#[from] Box<Violation>),
 }
 
-/// What was waited for did not happen, or something happened that must not. With the seed and the
-/// faults it happens again.
-#[derive(Debug, Error)]
-#[error("seed {seed}: {what} at {at:?}\n{story}")]
-pub struct Stuck {
-    /// The world's seed.
-    pub seed: u64,
-    /// What is wrong.
+/// An invariant was broken.
+#[derive(Clone, Debug, Error)]
+#[error("{invariant}: {what}, {at:?} after the beginning")]
+pub struct Violation {
+    /// Which.
+    pub invariant: &'static str,
+    /// How.
     pub what: String,
     /// When, from the world's beginning.
     pub at: Duration,
-    /// The last events, oldest first.
-    pub story: String,
+    /// What each party saw, if that was asked for.
+    pub trace: Vec<String>,
+}
+
+/// What is not in the plan.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// What is broken about the devices.
+    pub mutant: Option<Mutant>,
+    /// Whether to write down what each party sees.
+    pub trace: bool,
+    /// How long pieces take.
+    pub weather: Weather,
+    /// Up to how long devices wait before their first connection.
+    pub start_spread: Duration,
+}
+
+/// A world that came to a good end.
+#[derive(Clone, Debug, Default)]
+pub struct Story {
+    /// How many steps it took.
+    pub steps: u64,
+    /// How long, in virtual time.
+    pub elapsed: Duration,
+    /// How many certificates became active.
+    pub activations: u32,
+    /// In which steps renewals began that the application asked for, and certificates became active.
+    pub milestones: Milestones,
+    /// How often hubs accepted a device.
+    pub connections: u32,
+    /// How many messages were acknowledged.
+    pub acknowledged: u32,
+    /// What each party saw, if that was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Steps of note.
+#[derive(Clone, Debug, Default)]
+pub struct Milestones {
+    /// Where the application asked for a renewal.
+    pub renewals: Vec<u64>,
+    /// Where a certificate became active.
+    pub activations: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Busy,
+    Recovering,
+    Proving,
 }
 
 /// Devices, one cloud, a network, and the time.
 #[derive(Debug)]
 pub struct World {
-    seed: u64,
-    now: Instant,
-    nodes: Vec<Node>,
-    cloud: Cloud,
-    network: Network,
-    story: VecDeque<String>,
+    plan: Plan,
+    pub(crate) now: Instant,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) cloud: Cloud,
+    pub(crate) network: Network,
+    manners: Manners,
+    timers: BTreeSet<(Instant, usize)>,
+    timer_of: Vec<Option<Instant>>,
+    phase: Phase,
+    steps: u64,
+    steps_at_once: u64,
+    /// Incidents that begin at a step, the next last.
+    by_step: Vec<(u64, usize)>,
+    /// Incidents that have begun and are not over, or have not begun.
+    open: BTreeSet<usize>,
+    /// The last end of anything.
+    calm: Instant,
+    rules: BTreeMap<usize, u64>,
+    /// What a cloud that forgets comes back with.
+    committed: Option<BTreeMap<(&'static str, String), String>>,
+    records: BTreeMap<(&'static str, String), String>,
+    dead_hubs: BTreeSet<String>,
+    requests: u64,
+    decoders: BTreeMap<LinkId, Ears>,
+    trace: Option<Vec<String>>,
+    milestones: Milestones,
+    /// When hubs accepted devices, for whoever draws that.
+    pub(crate) arrivals: Vec<(Instant, Service)>,
+}
+
+/// Bytes of packets that are not whole yet, at the device's end.
+#[derive(Debug, Default)]
+struct Ears {
+    outbound: Vec<u8>,
+    inbound: Vec<u8>,
+    deaf: bool,
+}
+
+fn fixture(plan: &Plan) -> Fixture {
+    let mut policy = CredentialPolicy::new(Fixture::DEFAULT_POLICY);
+    policy.leaf_validity = Duration::from_secs(plan.validity_hours.max(1) * 3600);
+    Fixture {
+        hubs: HUBS.map(str::to_owned).to_vec(),
+        ca_algorithm: KeyAlgorithm::EcdsaP256,
+        credential_policies: vec![policy],
+        enrollment_groups: vec![EnrollmentGroup::symmetric(GROUP)],
+        individual_enrollments: Vec::new(),
+        ..Fixture::default()
+    }
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
 }
 
 impl World {
-    /// A world of `devices` devices that know nothing but their bootstrap keys.
-    pub fn new(seed: u64, devices: usize, faults: Faults) -> Result<Self, WorldError> {
-        let cloud = Cloud::new(Fixture::default(), ChaCha20Rng::seed_from_u64(seed), GENESIS)?;
-        let group_key = cloud.group_key(Fixture::DEFAULT_GROUP).ok_or(WorldError::NoGroup)?;
-        let mut nodes = Vec::new();
-        for number in 0..devices {
-            let registration_id = format!("device-{number}");
-            let attestation = Attestation::SymmetricKey(group_key.derive(&registration_id));
-            let scope = IdScope::new(cloud.id_scope())?;
-            let mut config =
-                Config::new(scope, RegistrationId::new(&registration_id)?, attestation);
-            config.hub.hosts.allow("localhost");
-            let rng = ChaCha20Rng::seed_from_u64(seed ^ (number as u64 + 1) << 32);
-            nodes.push(Node {
-                device: Device::new(config, zerotouch_store::Identity::default(), rng),
-                store: MemoryStore::new(),
-                registration_id,
-                unacknowledged: Vec::new(),
-                sent: 0,
-                acknowledged: Vec::new(),
-                arrived: Vec::new(),
-                ever_active: false,
-                connections: 0,
-            });
+    /// A world of devices that know nothing but their bootstrap keys.
+    pub fn new(plan: &Plan, options: Options) -> Result<Self, WorldError> {
+        let rng = ChaCha20Rng::seed_from_u64(plan.seed);
+        let cloud = Cloud::new(fixture(plan), rng, GENESIS)?;
+        let group_key = cloud.group_key(GROUP).ok_or(WorldError::NoGroup)?;
+        let group_key = zerotouch_credentials::SymmetricKey::from_base64(&group_key.to_base64())
+            .map_err(CloudError::from)?;
+        let manners = Manners {
+            seed: plan.seed,
+            id_scope: cloud.id_scope().to_owned(),
+            group_key: SymmetricKeyOf(std::rc::Rc::new(group_key)),
+            mutant: options.mutant,
+            start_spread: options.start_spread,
+        };
+        let network = Network::new(options.weather, ChaCha8Rng::seed_from_u64(plan.seed));
+        let mut world = Self {
+            plan: plan.clone(),
+            now: Instant::ZERO,
+            nodes: Vec::new(),
+            cloud,
+            network,
+            manners,
+            timers: BTreeSet::new(),
+            timer_of: Vec::new(),
+            phase: Phase::Busy,
+            steps: 0,
+            steps_at_once: 0,
+            by_step: Vec::new(),
+            open: BTreeSet::new(),
+            calm: Instant::ZERO,
+            rules: BTreeMap::new(),
+            committed: None,
+            records: BTreeMap::new(),
+            dead_hubs: BTreeSet::new(),
+            requests: 0,
+            decoders: BTreeMap::new(),
+            trace: options.trace.then(Vec::new),
+            milestones: Milestones::default(),
+            arrivals: Vec::new(),
+        };
+        world.schedule();
+        for device in 0..plan.devices {
+            world.add(Node::new(format!("device-{device}"), None, MemoryStore::new()));
         }
-        let network = Network::new(faults, ChaCha8Rng::seed_from_u64(seed));
-        let mut world =
-            Self { seed, now: Instant::ZERO, nodes, cloud, network, story: VecDeque::new() };
-        let now = world.clocks();
-        for device in 0..devices {
-            world.nodes[device].device.start(now);
-            world.pump(device);
+        for device in 0..plan.devices {
+            world.boot(device)?;
         }
         Ok(world)
     }
 
-    /// The devices.
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
+    fn add(&mut self, node: Node) -> usize {
+        self.nodes.push(node);
+        self.timer_of.push(None);
+        self.nodes.len() - 1
+    }
+
+    /// What the applications do, and when incidents begin.
+    fn schedule(&mut self) {
+        const MESSAGES: u64 = 6;
+        let mut rng = ChaCha8Rng::seed_from_u64(!self.plan.seed);
+        let end = self.plan.minutes * 60_000;
+        for device in 0..self.plan.devices {
+            for _ in 0..MESSAGES {
+                let at = Instant::ZERO + millis(rng.next_u64() % end.max(1));
+                self.network.schedule(at, Due::Application(device, Deed::Telemetry));
+            }
+            // A long life has two renewals.
+            for _ in 0..u64::from(self.plan.minutes > 0) + u64::from(self.plan.minutes >= 20) {
+                let at = Instant::ZERO + millis(end / 3 + rng.next_u64() % (end / 2).max(1));
+                self.network.schedule(at, Due::Application(device, Deed::Renew));
+            }
+        }
+        self.calm = Instant::ZERO + millis(end);
+        for (number, incident) in self.plan.incidents.iter().enumerate() {
+            self.open.insert(number);
+            match incident.at {
+                At::Millis(at) => {
+                    self.network.schedule(Instant::ZERO + millis(at), Due::Begin(number));
+                }
+                At::Step(step) => self.by_step.push((step, number)),
+            }
+        }
+        self.by_step.sort_by_key(|one| std::cmp::Reverse(*one));
+        let forgets = |one: &Incident| matches!(one.fault, Fault::CloudRestart { forgets: true });
+        if self.plan.incidents.iter().any(forgets) {
+            self.committed = Some(BTreeMap::new());
+        }
+    }
+
+    /// Runs a plan to its end.
+    pub fn run(plan: &Plan, options: Options) -> Result<Story, WorldError> {
+        Self::new(plan, options)?.finish()
+    }
+
+    /// Runs to the end.
+    pub fn finish(mut self) -> Result<Story, WorldError> {
+        while !self.is_over()? {
+            let Some(at) = self.next() else {
+                return Err(self.violation("return", "nothing happens any more".into()));
+            };
+            self.step(at)?;
+        }
+        Ok(Story {
+            steps: self.steps,
+            elapsed: self.elapsed(),
+            activations: self.nodes.iter().map(|node| node.activations).sum(),
+            milestones: self.milestones,
+            connections: self.nodes.iter().map(|node| node.connections).sum(),
+            acknowledged: self.nodes.iter().map(|node| node.acknowledged).sum(),
+            trace: self.trace.unwrap_or_default(),
+        })
     }
 
     /// The virtual time since the beginning.
@@ -114,234 +315,190 @@ impl World {
         self.now - Instant::ZERO
     }
 
-    /// What has happened lately, oldest first.
-    pub fn story(&self) -> impl Iterator<Item = &str> {
-        self.story.iter().map(String::as_str)
-    }
-
-    /// From now on.
-    pub fn set_faults(&mut self, faults: Faults) {
-        self.network.faults = faults;
-    }
-
     /// Is every device connected to its hub?
     pub fn all_connected(&self) -> bool {
-        self.nodes.iter().all(|node| node.state() == State::Connected)
+        let connected = |unit: &Unit| unit.state() == State::Connected;
+        self.devices().all(|node| node.unit.as_ref().is_some_and(connected))
     }
 
-    /// The device says its next number, at once or when it is connected.
-    pub fn send_telemetry(&mut self, device: usize) -> bool {
-        let now = self.clocks();
-        let node = &mut self.nodes[device];
-        let sent = node.device.send_telemetry(Telemetry::new(node.sent.to_string()), now);
-        if let Ok(handle) = sent {
-            node.unacknowledged.push((handle, node.sent));
-            node.sent += 1;
-        }
-        self.pump(device);
-        sent.is_ok()
+    fn is_settled(&self) -> bool {
+        self.devices().all(|node| node.waiting.is_empty()) && self.all_connected()
     }
 
-    /// Asks a device to renew its certificate; `false` if it cannot now.
-    pub fn renew(&mut self, device: usize) -> bool {
-        let now = self.clocks();
-        let begun = self.nodes[device].device.renew(now).is_ok();
-        self.pump(device);
-        begun
+    /// What each party has seen so far, if that was asked for.
+    pub fn trace(&self) -> &[String] {
+        self.trace.as_deref().unwrap_or_default()
     }
 
-    /// Lets happen what is due until `done`, for `limit` of virtual time at most. The invariants are
-    /// checked after every step.
+    /// The process of a device ends and begins anew, at once.
+    pub fn restart(&mut self, device: usize) -> Result<(), WorldError> {
+        self.power_off(device, usize::MAX, false);
+        self.nodes[device].off.clear();
+        self.boot(device)
+    }
+
+    /// A device's application sends two messages.
+    pub fn send_telemetry(&mut self, device: usize) -> Result<(), WorldError> {
+        self.application(device, Deed::Telemetry)
+    }
+
+    /// Whether all telemetry has been acknowledged.
+    pub fn all_acknowledged(&self) -> bool {
+        self.devices().all(|node| node.waiting.is_empty())
+    }
+
+    /// When which service has accepted a device, from the world's beginning.
+    pub fn arrivals(&self) -> impl Iterator<Item = (Duration, Service)> {
+        self.arrivals.iter().map(|(at, service)| (*at - Instant::ZERO, *service))
+    }
+
+    /// Without copies.
+    fn devices(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.twin_of.is_none())
+    }
+
+    /// Runs until `done`, for `limit` of virtual time at most; says whether that came.
     pub fn run_until(
         &mut self,
         limit: Duration,
         done: impl Fn(&Self) -> bool,
-    ) -> Result<(), Stuck> {
+    ) -> Result<bool, WorldError> {
         let end = self.now + limit;
         while !done(self) {
             match self.next().filter(|at| *at <= end) {
                 Some(at) => self.step(at)?,
-                None => return Err(self.stuck(format!("nothing more happens within {limit:?}"))),
+                None => return Ok(false),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Lets `duration` of virtual time pass.
-    pub fn run_for(&mut self, duration: Duration) -> Result<(), Stuck> {
-        let end = self.now + duration;
-        while let Some(at) = self.next().filter(|at| *at <= end) {
-            self.step(at)?;
+    fn is_over(&mut self) -> Result<bool, WorldError> {
+        match self.phase {
+            Phase::Busy => {
+                if self.open.is_empty() && self.next().is_none_or(|next| next > self.calm) {
+                    self.phase = Phase::Recovering;
+                    self.note(|| "the faults have ceased".into());
+                    return self.is_over();
+                }
+            }
+            Phase::Recovering if self.is_settled() => {
+                self.phase = Phase::Proving;
+                for device in 0..self.plan.devices {
+                    self.application(device, Deed::Telemetry)?;
+                }
+            }
+            Phase::Proving if self.is_settled() => return Ok(true),
+            Phase::Recovering | Phase::Proving => {
+                let bound = self.calm + bound(&self.plan);
+                if self.next().is_none_or(|next| next > bound) {
+                    let late = self.devices().find(|node| {
+                        !node.waiting.is_empty()
+                            || node.unit.as_ref().map(Unit::state) != Some(State::Connected)
+                    });
+                    let what = late.map_or_else(String::new, |node| {
+                        let state = node.unit.as_ref().map(Unit::state);
+                        format!(
+                            "{} is {} and has {} messages unacknowledged, {:?} after the faults ceased",
+                            node.name,
+                            state.map_or_else(|| "off".into(), |state| state.to_string()),
+                            node.waiting.len(),
+                            bound - self.calm
+                        )
+                    });
+                    return Err(self.violation("return", what));
+                }
+            }
         }
-        self.now = end;
-        Ok(())
+        Ok(false)
     }
 
     fn next(&self) -> Option<Instant> {
-        let devices = self.nodes.iter().filter_map(|node| node.device.poll_timeout());
-        devices.chain(self.network.next()).chain(self.cloud.poll_timeout()).min()
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [timer, self.network.next(), self.cloud.poll_timeout()].into_iter().flatten().min()
     }
 
-    fn step(&mut self, at: Instant) -> Result<(), Stuck> {
+    fn step(&mut self, at: Instant) -> Result<(), WorldError> {
+        self.steps_at_once = if at > self.now { 0 } else { self.steps_at_once + 1 };
+        if self.steps_at_once > STEPS_AT_ONCE {
+            return Err(self.violation("memory", "time stands still".into()));
+        }
         self.now = self.now.max(at);
-        let now = self.clocks();
+        self.steps += 1;
+        while let Some((_, number)) = self.by_step.pop_if(|(step, _)| *step <= self.steps) {
+            self.begin(number)?;
+        }
         if self.network.next().is_some_and(|due| due <= self.now) {
-            if let Some(delivery) = self.network.pop() {
-                self.deliver(delivery);
+            if let Some(due) = self.network.pop() {
+                self.happen(due)?;
             }
         } else if self.cloud.poll_timeout().is_some_and(|due| due <= self.now) {
-            self.cloud.handle_timeout(now);
-            self.pump_cloud();
-        } else {
-            let due =
-                |node: &Node| node.device.poll_timeout().is_some_and(|due| due <= now.monotonic);
-            if let Some(device) = self.nodes.iter().position(due) {
-                self.nodes[device].device.handle_timeout(now);
-                self.pump(device);
+            self.cloud.handle_timeout(self.truth());
+            self.pump_cloud()?;
+        } else if let Some((_, device)) = self.timers.first().copied()
+            && let Some(unit) = &mut self.nodes[device].unit
+        {
+            let due = unit.poll_timeout();
+            if due.is_some_and(|due| due <= self.now) {
+                let now = self.clocks(device);
+                if let Some(unit) = &mut self.nodes[device].unit {
+                    unit.handle_timeout(now);
+                }
             }
+            self.pump(device)?;
         }
-        self.check()
+        self.check_bounds()
     }
 
-    fn deliver(&mut self, delivery: Delivery) {
-        let now = self.clocks();
-        match delivery {
-            Delivery::DialFailed { device, connection } => {
-                let failure =
-                    TransportFailure::new(TransportFailureKind::Unreachable, "simulated refusal");
-                self.nodes[device].device.handle_dial_failed(connection, failure, now);
-                self.pump(device);
-            }
-            Delivery::Dialled(id) => {
-                if let Some(link) = self.network.link(id) {
-                    let (device, connection) = (link.device, link.connection);
-                    self.cloud.handle_open(cloud::ConnectionId(id.0), link.chain.clone(), now);
-                    self.nodes[device].device.handle_dialled(connection, now);
-                    self.pump(device);
-                }
-            }
-            Delivery::ToCloud(id, bytes) => {
-                self.cloud.handle_bytes(cloud::ConnectionId(id.0), &bytes, now);
-                self.pump_cloud();
-            }
-            Delivery::ToDevice(id, bytes) => {
-                if let Some(link) = self.network.link(id) {
-                    let (device, connection) = (link.device, link.connection);
-                    self.nodes[device].device.handle_bytes(connection, &bytes, now);
-                    self.pump(device);
-                }
-            }
-            Delivery::CloudEnd(id) => {
-                self.cloud.handle_closed(cloud::ConnectionId(id.0), now);
-                self.pump_cloud();
-            }
-            Delivery::DeviceEnd(id) => {
-                if let Some(link) = self.network.forget(id) {
-                    let node = &mut self.nodes[link.device];
-                    node.device.handle_disconnected(
-                        link.connection,
-                        TransportFailure::closed(),
-                        now,
-                    );
-                    self.pump(link.device);
-                }
-            }
+    fn see(&mut self, device: usize, seen: &Seen<'_>) -> Result<(), WorldError> {
+        let node = &mut self.nodes[device];
+        let scene = Scene { at: self.now, device, identity: node.store.identity() };
+        match node.invariants.see(scene, seen) {
+            Ok(()) => Ok(()),
+            Err(Breach { invariant, what }) => Err(self.violation(invariant, what)),
         }
     }
 
-    /// Does what a device asks until it asks no more.
-    fn pump(&mut self, device: usize) {
-        let now = self.clocks();
-        loop {
-            let node = &mut self.nodes[device];
-            while let Some(event) = node.device.poll_event() {
-                node.observe(&event);
-                let line = format!(
-                    "{:>12.6} {} {event:?}",
-                    (self.now - Instant::ZERO).as_secs_f64(),
-                    node.registration_id
-                );
-                self.story.push_back(line);
-            }
-            self.story.drain(..self.story.len().saturating_sub(STORY));
-            match node.device.poll_action() {
-                Some(Action::Dial(dial)) => {
-                    let identity = dial.identity.iter().flat_map(|identity| identity.chain.iter());
-                    let chain = identity.map(|certificate| certificate.as_der().to_vec()).collect();
-                    self.network.dial(device, dial.connection, chain, self.now);
-                }
-                Some(Action::HangUp(connection)) => {
-                    self.network.hang_up(device, connection, self.now);
-                }
-                Some(Action::Store(change)) => {
-                    let result = if self.network.store_fails() {
-                        Err(StoreError::Other("simulated failure of the store".into()))
-                    } else {
-                        node.store.apply(&change)
-                    };
-                    node.device.handle_stored(result, now);
-                }
-                Some(_) => {}
-                None => {
-                    let Some(connection) = node.device.connection() else { return };
-                    let Some(link) = self.network.link_of(device, connection) else { return };
-                    let Some(bytes) = node.device.poll_transmit() else { return };
-                    let length = bytes.len();
-                    self.network.send_to_cloud(link, bytes, self.now);
-                    node.device.handle_transmitted(length, now);
-                }
-            }
+    fn check_bounds(&mut self) -> Result<(), WorldError> {
+        const CONNECTIONS: usize = 200;
+        let most = CONNECTIONS * self.nodes.len();
+        if self.cloud.connection_count() > most || self.network.links() > 2 * most {
+            return Err(self.violation("memory", "connections pile up".into()));
         }
-    }
-
-    fn pump_cloud(&mut self) {
-        while let Some(action) = self.cloud.poll_action() {
-            match action {
-                cloud::Action::Transmit { connection, bytes } => {
-                    self.network.send_to_device(LinkId(connection.0), &bytes, self.now);
-                }
-                cloud::Action::Close { connection } => {
-                    self.network.close(LinkId(connection.0), self.now);
-                }
-            }
-        }
-        while let Some(event) = self.cloud.poll_event() {
-            if let CloudEvent::Telemetry { device_id, payload, .. } = event
-                && let Some(node) =
-                    self.nodes.iter_mut().find(|node| node.registration_id == device_id)
-                && let Some(number) =
-                    std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok())
-            {
-                node.arrived.push(number);
-            }
-        }
-    }
-
-    /// What must hold after every step.
-    fn check(&self) -> Result<(), Stuck> {
-        for node in &self.nodes {
-            let identity = node.device.identity();
-            if node.ever_active && identity.active.is_none() {
-                return Err(self.stuck(format!("{} lost its identity", node.registration_id)));
-            }
-            let missing = node.acknowledged.iter().find(|number| !node.arrived.contains(number));
-            if let Some(number) = missing {
-                let what = format!(
-                    "{}: telemetry {number} was acknowledged and never arrived",
-                    node.registration_id
-                );
-                return Err(self.stuck(what));
-            }
+        let waiting = |node: &Node| {
+            node.unit.as_ref().map_or(0, Unit::waiting_messages) > node.waiting.len() + 8
+        };
+        if self.nodes.len() < 100 && self.nodes.iter().any(waiting) {
+            return Err(self.violation("memory", "a queue grows".into()));
         }
         Ok(())
     }
 
-    fn stuck(&self, what: String) -> Stuck {
-        let story = self.story().collect::<Vec<_>>().join("\n");
-        Stuck { seed: self.seed, what, at: self.elapsed(), story }
+    fn violation(&mut self, invariant: &'static str, what: String) -> WorldError {
+        self.note(|| format!("VIOLATION {invariant}: {what}"));
+        let trace = self.trace.take().unwrap_or_default();
+        WorldError::Violation(Box::new(Violation { invariant, what, at: self.elapsed(), trace }))
     }
 
-    fn clocks(&self) -> Now {
-        Now { monotonic: self.now, wall: Some(GENESIS + self.elapsed()) }
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let mut text = format!("{:>14.6} ", (self.now - Instant::ZERO).as_secs_f64());
+            // A String takes everything.
+            let _ = write!(text, "{}", line());
+            trace.push(text);
+        }
+    }
+
+    fn wall(&self) -> UnixTime {
+        GENESIS + self.elapsed()
+    }
+
+    /// As the cloud reads them, before its own faults.
+    fn truth(&self) -> Now {
+        Now { monotonic: self.now, wall: Some(self.wall()) }
+    }
+
+    fn clocks(&self, device: usize) -> Now {
+        self.nodes[device].now(self.now, self.wall())
     }
 }

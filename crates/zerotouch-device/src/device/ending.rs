@@ -44,8 +44,12 @@ impl<R: CryptoRng> Device<R> {
         failure: Failure,
         now: Now,
     ) {
+        let mut floor = failure.retry_after().unwrap_or_default();
+        if scope == Scope::Dps {
+            floor = floor.max(self.dps_not_before - now.monotonic);
+        }
         // The certificate in use is good still.
-        if scope == Scope::Dps && self.fail_renewal_at_dps(&failure, now) {
+        if scope == Scope::Dps && self.fail_renewal_at_dps(&failure, floor, now) {
             return self.proceed(now);
         }
         self.attempts += 1;
@@ -59,7 +63,7 @@ impl<R: CryptoRng> Device<R> {
             (FailureClass::Retryable, Scope::Hub) => (&mut self.hub_ladder, retry.hub),
             _ => (&mut self.identity_ladder, retry.identity),
         };
-        let delay = ladder.next(backoff, failure.retry_after().unwrap_or_default(), &mut self.rng);
+        let delay = ladder.next(backoff, floor, &mut self.rng);
         self.report(scope, credential, failure, Some(delay));
         self.phase = Phase::Waiting { scope, until: now.monotonic + delay };
     }
@@ -133,22 +137,25 @@ impl<R: CryptoRng> Device<R> {
     fn settle_phase(&mut self, now: Now) {
         loop {
             let monotonic = now.monotonic;
+            let is_storing = self.storing.is_some();
             match &mut self.phase {
                 Phase::Dps(session) => match session.poll_step(monotonic) {
                     Some(step) => self.after_dps(step, now),
                     None => return,
                 },
-                Phase::Hub(session) => match session.poll_step(&mut self.lasting, now) {
-                    Some(step) => self.after_hub(step, now),
-                    None if session.has_drained(&self.lasting, monotonic) => {
-                        let then = match session.draining {
-                            Some(Draining::Queue { .. }) => Then::Stop,
-                            _ => Then::Proceed,
-                        };
-                        self.leave(then, monotonic);
+                Phase::Hub(session) => {
+                    match session.poll_step(&mut self.lasting, is_storing, now) {
+                        Some(step) => self.after_hub(step, now),
+                        None if session.has_drained(&self.lasting, monotonic) => {
+                            let then = match session.draining {
+                                Some(Draining::Queue { .. }) => Then::Stop,
+                                _ => Then::Proceed,
+                            };
+                            self.leave(then, monotonic);
+                        }
+                        None => return,
                     }
-                    None => return,
-                },
+                }
                 Phase::Leaving { link, deadline, then } => {
                     let unsent = !link.is_dialling() && link.mqtt.poll_transmit().is_some();
                     if unsent && monotonic < *deadline {

@@ -207,12 +207,16 @@ impl<R: CryptoRng> Device<R> {
 
     /// DPS did not renew: the hub is to be served with the certificate in use, if there is one. Says
     /// whether this was about a renewal.
-    pub(super) fn fail_renewal_at_dps(&mut self, failure: &Failure, now: Now) -> bool {
+    pub(super) fn fail_renewal_at_dps(
+        &mut self,
+        failure: &Failure,
+        floor: Duration,
+        now: Now,
+    ) -> bool {
         if !self.schedule.is_for_dps() {
             return false;
         }
         self.schedule.way = Way::Dps;
-        let floor = failure.retry_after().unwrap_or_default();
         let retry_in = self.put_off_renewal(floor, now);
         let failure = failure.clone().into();
         self.events.push_back(Event::RenewalFailed { failure, retry_in });

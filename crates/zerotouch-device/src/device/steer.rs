@@ -30,10 +30,13 @@ impl<R: CryptoRng> Device<R> {
             return;
         }
         self.open_keys();
-        let hub_first = !self.trial.is_over() && !self.schedule.is_for_dps();
+        // What DPS has renewed is tried before DPS is asked again; a hub that was given up is not.
+        let is_for_hub = |credential, shown| {
+            !self.schedule.is_for_dps() || credential == Credential::Staged && self.can_show(shown)
+        };
         match (&self.identity.assignment, self.candidate(now)) {
             (Some(assignment), Some((credential, shown)))
-                if hub_first || credential == Credential::Staged && self.can_show(shown) =>
+                if !self.trial.is_over() && is_for_hub(credential, shown) =>
             {
                 self.dial_hub(assignment.clone(), credential, shown, now);
             }
@@ -289,6 +292,7 @@ impl<R: CryptoRng> Device<R> {
                 self.events.push_back(Event::Assigning { operation_id, next_poll });
             }
             DpsStep::Throttled { status, error, retry_in } => {
+                self.dps_not_before = now.monotonic + retry_in;
                 self.events.push_back(Event::Throttled { status, error, retry_in });
             }
             DpsStep::Assigned(registered) => match self.adopt(*registered, now) {

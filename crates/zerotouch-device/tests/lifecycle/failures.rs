@@ -471,6 +471,18 @@ fn a_hub_that_stays_away_leads_to_dps_and_back() {
     assert_eq!(bench.generation(), 1);
 }
 
+// The same with a certificate that no hub has seen yet: it does not bind the device to a hub that is gone.
+#[test]
+fn a_hub_that_was_never_there_leads_to_dps() {
+    let mut bench = Bench::with(fixture(), Identity::default(), |_| {});
+    bench.dial_fails = Box::new(|dial| (dial.host == "localhost").then_some(Kind::Unreachable));
+    bench.start();
+    bench.run_until(|bench| dps_dials(bench) == 2);
+    assert_eq!(bench.dials.len(), 52);
+    bench.dial_fails = Box::new(|_| None);
+    connects(&mut bench);
+}
+
 // A fleet whose power returns at once does not come at once, if it was told so.
 #[test]
 fn the_start_is_spread_if_wanted() {

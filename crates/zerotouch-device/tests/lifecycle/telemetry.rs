@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use zerotouch_device::{
-    DropReason, Event, QueuePolicy, SendError, State, TelemetryHandle, WhenFull,
+    DropReason, Event, Failure, FailureClass, QueuePolicy, SendError, State, TelemetryHandle,
+    WhenFull,
 };
-use zerotouch_emulator::cloud::CloudEvent;
+use zerotouch_emulator::cloud::{CloudEvent, Fault, FaultRule, Operation};
 use zerotouch_hub::{Telemetry, TwinEvent};
 use zerotouch_store::Identity;
 
@@ -229,4 +230,19 @@ fn requests_wait_for_room() {
         _ => None,
     });
     assert_eq!(taken.collect::<Vec<_>>(), reports);
+}
+
+// A hub that answers pings and no message would hold up telemetry for ever: on a connection that stands
+// nothing is sent again. The connection is made anew.
+#[test]
+fn a_hub_that_acknowledges_nothing_is_connected_to_anew() {
+    let mut bench = Bench::connected();
+    let silence = FaultRule::new(Operation::Telemetry, Fault::Silence);
+    bench.cloud.add_fault(FaultRule { count: Some(1), ..silence }).unwrap();
+    let handle = send(&mut bench, "once").unwrap();
+    bench.run_until(|bench| acknowledged(bench) == [handle]);
+    let (_, _, class, failure, _) = crate::last_failure(&bench);
+    assert_eq!(class, FailureClass::Retryable);
+    assert!(matches!(failure, Failure::AcknowledgementTimeout { after } if after.as_secs() == 300));
+    assert_eq!(arrived(&mut bench), ["once", "once"]);
 }

@@ -1,0 +1,280 @@
+//! What goes wrong, begins and ends here.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chacha20::ChaCha20Rng;
+use chacha20::rand_core::SeedableRng;
+use zerotouch_credentials::SasToken;
+use zerotouch_emulator::cloud::{self, Cloud, CloudEvent, Fixture, HttpRequest, HttpResponse};
+use zerotouch_store::MemoryStore;
+use zerotouch_time::UnixTime;
+
+use super::{GROUP, HUBS, World, WorldError, fixture, millis};
+use crate::invariants::Seen;
+use crate::network::{Due, LinkId};
+use crate::node::Node;
+use crate::plan::{Fault, Incident, Plan};
+use crate::trace;
+
+/// Within which time a device is back once its faults have ceased.
+///
+/// | after | bound | made of |
+/// |---|---|---|
+/// | what a device sees for itself | 2 h 30 min | two rounds of the slow ladder, 1 h each at most, and the way |
+/// | a hub that is gone | 4 h | and fifty rounds with it: dials of 60 s, waits of up to 60 s |
+/// | certificates, or devices, that no hub knows any more | 54 h | fifty rounds of the slow ladder |
+pub fn bound(plan: &Plan) -> Duration {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let of = |incident: &Incident| match incident.fault {
+        Fault::Revoke | Fault::RevokeIssuer | Fault::CloudRestart { forgets: true } => HOUR * 54,
+        Fault::Failover => HOUR * 4,
+        _ => HOUR * 5 / 2,
+    };
+    plan.incidents.iter().map(of).max().unwrap_or(HOUR * 5 / 2)
+}
+
+impl World {
+    fn targets(&self, incident: &Incident) -> Vec<usize> {
+        (0..self.plan.devices)
+            .filter(|device| incident.device.is_none_or(|one| one == *device))
+            .collect()
+    }
+
+    pub(crate) fn boot(&mut self, device: usize) -> Result<(), WorldError> {
+        let now = self.clocks(device);
+        let manners = self.manners.clone();
+        self.nodes[device].boot(device, &manners, now)?;
+        self.note(|| format!("device-{device} ⏻ starts"));
+        self.see(device, &Seen::Booted)?;
+        self.pump(device)
+    }
+
+    /// The engine is gone, and what it held with it.
+    pub(super) fn power_off(&mut self, device: usize, number: usize, silently: bool) {
+        let node = &mut self.nodes[device];
+        node.off.insert(number);
+        node.unit = None;
+        if let Some(id) = node.link.take() {
+            self.network.let_go(id, silently, self.now);
+            self.decoders.remove(&id);
+        }
+        if let Some(at) = self.timer_of[device].take() {
+            self.timers.remove(&(at, device));
+        }
+    }
+
+    pub(super) fn begin(&mut self, number: usize) -> Result<(), WorldError> {
+        let incident = self.plan.incidents[number].clone();
+        let until = self.now + millis(incident.lasts);
+        self.calm = self.calm.max(until);
+        self.network.schedule(until, Due::Over(number));
+        self.note(|| format!("FAULT {}", trace::incident(&incident)));
+        self.network.begin(&incident, self.now);
+        self.network.troubles.insert(number, (incident.clone(), until));
+        let now = self.truth();
+        for device in self.targets(&incident) {
+            let since = self.now;
+            let node = &mut self.nodes[device];
+            match incident.fault {
+                Fault::PowerCut => self.power_off(device, number, true),
+                Fault::Exit => self.power_off(device, number, false),
+                Fault::PowerCutAtStore { durable } => node.cut = Some((number, durable)),
+                Fault::DiskFull => node.disk_full += 1,
+                Fault::ClockUnset => node.clock.unset += 1,
+                Fault::ClockStep { seconds } => node.clock.ahead += seconds,
+                Fault::ClockDrift { ppm } => node.clock.drift = Some((ppm, since)),
+                Fault::Twin => {
+                    let store = MemoryStore::with_identity(node.store.identity().clone());
+                    let name = node.name.clone();
+                    let twin = self.add(Node::new(name, Some(device), store));
+                    self.nodes[twin].invariants = crate::invariants::Invariants::new();
+                    self.boot_twin(twin)?;
+                }
+                Fault::Revoke => {
+                    let name = node.name.clone();
+                    self.cloud.revoke_device(&name, false, now);
+                }
+                _ => {}
+            }
+        }
+        match &incident.fault {
+            Fault::Rule(rule) => {
+                if let Ok(id) = self.cloud.add_fault(rule.clone()) {
+                    self.rules.insert(number, id);
+                }
+            }
+            Fault::CloudRestart { forgets } => self.restart_cloud(*forgets)?,
+            Fault::RevokeIssuer => {
+                let namespace = "/$emulator/namespace";
+                let policy = Fixture::DEFAULT_POLICY;
+                self.operate("POST", &format!("{namespace}/policies/{policy}/revokeIssuer"), "")?;
+                self.operate("POST", &format!("{namespace}/credential/synchronize"), "")?;
+            }
+            Fault::Failover => self.fail_over()?,
+            Fault::CloudClock { seconds } => {
+                let time = self.cloud.time(now);
+                self.cloud.set_time(UnixTime::from_secs(time.as_secs() + seconds), now);
+            }
+            _ => {}
+        }
+        self.pump_cloud()
+    }
+
+    pub(super) fn over(&mut self, number: usize) -> Result<(), WorldError> {
+        let incident = self.plan.incidents[number].clone();
+        self.open.remove(&number);
+        self.network.troubles.remove(&number);
+        if incident.lasts > 0 {
+            self.note(|| format!("OVER {}", trace::incident(&incident)));
+        }
+        let now = self.truth();
+        for device in self.targets(&incident) {
+            let node = &mut self.nodes[device];
+            match incident.fault {
+                Fault::PowerCut | Fault::Exit | Fault::PowerCutAtStore { .. } => {
+                    if node.cut.is_some_and(|(by, _)| by == number) {
+                        node.cut = None;
+                    }
+                    if node.off.remove(&number) && node.off.is_empty() {
+                        self.boot(device)?;
+                    }
+                }
+                Fault::DiskFull => node.disk_full -= 1,
+                Fault::ClockUnset => node.clock.unset -= 1,
+                Fault::ClockStep { seconds } => node.clock.ahead -= seconds,
+                Fault::ClockDrift { .. } => node.clock.drift = None,
+                Fault::Twin => {
+                    let twins = 0..self.nodes.len();
+                    let twins: Vec<usize> =
+                        twins.filter(|one| self.nodes[*one].twin_of == Some(device)).collect();
+                    for twin in twins {
+                        self.power_off(twin, number, false);
+                    }
+                }
+                _ => {}
+            }
+        }
+        match incident.fault {
+            Fault::Rule(_) => {
+                if let Some(id) = self.rules.remove(&number) {
+                    self.cloud.remove_fault(id);
+                }
+            }
+            Fault::CloudClock { .. } => self.cloud.set_time(self.wall(), now),
+            _ => {}
+        }
+        self.pump_cloud()
+    }
+
+    fn boot_twin(&mut self, twin: usize) -> Result<(), WorldError> {
+        // What the original has had accepted its copy may believe.
+        if let Some(device) = self.nodes[twin].twin_of
+            && let Some(active) = self.nodes[device].store.identity().active.clone()
+        {
+            let event = CloudEvent::HubConnected {
+                hub: String::new(),
+                device_id: String::new(),
+                thumbprint: Some(active.chain.leaf().thumbprint()),
+            };
+            self.see(twin, &Seen::Cloud(&event))?;
+        }
+        self.boot(twin)
+    }
+
+    pub(super) fn commit(&mut self) {
+        while let Some(record) = self.cloud.poll_record() {
+            let key = (record.table, record.key);
+            match record.value {
+                Some(value) => self.records.insert(key, value),
+                None => self.records.remove(&key),
+            };
+        }
+    }
+
+    /// Another cloud in the place of this one; all connections are gone.
+    fn restart_cloud(&mut self, forgets: bool) -> Result<(), WorldError> {
+        self.commit();
+        let records = match &self.committed {
+            Some(committed) if forgets && !committed.is_empty() => committed.clone(),
+            _ => self.records.clone(),
+        };
+        let rules: Vec<_> = self.cloud.faults().to_vec();
+        let now = self.truth();
+        let rng =
+            |salt| ChaCha20Rng::seed_from_u64(self.plan.seed.wrapping_add(self.steps << 20) ^ salt);
+        let mut cloud = Cloud::new(fixture(&self.plan), rng(0), self.wall())?;
+        let entries = records.iter().map(|((table, key), value)| (*table, &**key, &**value));
+        cloud.restore(entries, rng(1 << 63), now)?;
+        let mut renumbered = BTreeMap::new();
+        for active in rules {
+            let mut rule = active.rule;
+            rule.after = rule.after.saturating_sub(active.matched);
+            rule.count = rule.count.map(|count| count.saturating_sub(active.struck).max(1));
+            if let Ok(id) = cloud.add_fault(rule) {
+                renumbered.insert(active.id, id);
+            }
+        }
+        self.rules.values_mut().for_each(|id| *id = renumbered.get(id).copied().unwrap_or(*id));
+        self.cloud = cloud;
+        for id in self.network.cloud_links() {
+            if let Some(link) = self.network.link_mut(id) {
+                link.cloud_holds = false;
+            }
+            self.network.reset(id, self.now);
+        }
+        self.records = records;
+        // What it has forgotten of its hubs its operator tells it anew.
+        if self.dead_hubs.is_empty() { Ok(()) } else { self.fail_over() }
+    }
+
+    fn fail_over(&mut self) -> Result<(), WorldError> {
+        let [dead, other] = HUBS;
+        self.dead_hubs.insert(dead.to_owned());
+        let links: Vec<LinkId> = self
+            .nodes
+            .iter()
+            .filter(|node| node.host == dead)
+            .filter_map(|node| node.link)
+            .collect();
+        for id in links {
+            self.network.reset(id, self.now);
+        }
+        let path = format!("/enrollmentGroups/{GROUP}?api-version=2025-07-01-preview");
+        let group = self.operate("GET", &path, "")?;
+        let mut group: serde_json::Value = serde_json::from_slice(&group.body).unwrap_or_default();
+        group["iotHubs"] = serde_json::json!([other]);
+        self.operate("PUT", &path, &group.to_string())?;
+        Ok(())
+    }
+
+    /// The operator of the cloud asks something of it.
+    fn operate(
+        &mut self,
+        method: &str,
+        target: &str,
+        body: &str,
+    ) -> Result<HttpResponse, WorldError> {
+        let expiry = UnixTime::from_secs(i64::from(u32::MAX));
+        let key = self.cloud.service_key();
+        let token = SasToken::for_service(key, HUBS[0], "iothubowner", expiry);
+        self.requests += 1;
+        let request = HttpRequest {
+            method: method.into(),
+            target: target.into(),
+            host: HUBS[0].into(),
+            authorization: Some(token.as_str().into()),
+            if_match: Some("*".into()),
+            headers: Vec::new(),
+            body: body.as_bytes().to_vec(),
+            client_chain: Vec::new(),
+        };
+        let now = self.truth();
+        self.cloud.handle_request(cloud::RequestId(self.requests), &request, now);
+        match self.cloud.poll_response() {
+            Some((_, response)) if response.status < 300 => Ok(response),
+            Some((_, HttpResponse { status, .. })) => Err(WorldError::Operator { status }),
+            None => Err(WorldError::Operator { status: 0 }),
+        }
+    }
+}
