@@ -414,6 +414,7 @@ mod tests {
                 Retryable,
             ),
             ("29 keep-alive", CloseReason::KeepAliveTimeout.into(), Retryable),
+            ("29 no PUBACK", Failure::AcknowledgementTimeout { after: Duration::ZERO }, Retryable),
             ("hub off the list", Failure::HubNotAllowed { host: "x".into() }, Terminal),
         ];
         for (row, failure, class) in rows {

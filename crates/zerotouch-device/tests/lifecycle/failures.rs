@@ -9,6 +9,7 @@ use zerotouch_device::{
     TlsIdentity, TransportFailureKind as Kind,
 };
 use zerotouch_dps::RegistrationId;
+use zerotouch_emulator::cloud::{Fault, FaultRule, Operation};
 use zerotouch_hub::{MethodEvent, TwinEvent};
 use zerotouch_mqtt_codec::ConnectRefusal;
 use zerotouch_mqtt_session::CloseReason;
@@ -480,6 +481,22 @@ fn a_hub_that_was_never_there_leads_to_dps() {
     bench.run_until(|bench| dps_dials(bench) == 2);
     assert_eq!(bench.dials.len(), 52);
     bench.dial_fails = Box::new(|_| None);
+    connects(&mut bench);
+}
+
+// What the provisioning service asks for is not forgotten with the connection on which it said so.
+#[test]
+fn retry_after_outlives_its_connection() {
+    let mut bench = Bench::with(fixture(), Identity::default(), |_| {});
+    let busy = Fault::Error { status: 429, error_code: None, retry_after: Some(60), message: None };
+    let rule = FaultRule { count: Some(1), ..FaultRule::new(Operation::Register, busy) };
+    bench.cloud.add_fault(rule).unwrap();
+    bench.start();
+    bench.run_until(|bench| count(bench, |event| matches!(event, Event::Throttled { .. })) == 1);
+    let said = bench.now.monotonic;
+    bench.cut();
+    bench.run_until(|bench| dps_dials(bench) == 2);
+    assert!(bench.now.monotonic - said >= MINUTE);
     connects(&mut bench);
 }
 
