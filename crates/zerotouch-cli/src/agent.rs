@@ -58,10 +58,10 @@ pub(crate) async fn run(
     arguments: Run,
     reread: impl Fn() -> Result<Settings, CliError>,
 ) -> Result<(), CliError> {
+    let mut signals = Signals::new().map_err(CliError::Signals)?;
     let mut settings = arguments.settings;
     let mut device = start(&settings)?;
     let shared = Arc::new(Shared::new(settings.place()?, device.0.clone(), Clock::new()));
-    let mut signals = Signals::new().map_err(CliError::Signals)?;
     let manager = ServiceManager::new(Arc::clone(&shared));
     let mut socket = socket::listen(&shared, &settings.place()?.socket)?;
     let terminal = std::io::stdout().is_terminal() && arguments.output == Output::Text;

@@ -63,6 +63,7 @@ async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
     if let Some(port) = arguments.https_port {
         builder = builder.https_port(port);
     }
+    let end = interrupted();
     let emulator = builder.start()?;
     let temporary = match &arguments.data_dir {
         Some(_) => None,
@@ -85,9 +86,9 @@ async fn cloud(arguments: arguments::Emulator) -> Result<(), CliError> {
         Output::Text => announce(&emulator, &ca_file, &groups),
     }
     if arguments.quiet {
-        interrupted().await;
+        end.await;
     } else {
-        follow(|| emulator.next_event(Duration::ZERO), arguments.output).await;
+        follow(end, || emulator.next_event(Duration::ZERO), arguments.output).await;
     }
     Ok(())
 }
@@ -117,6 +118,7 @@ fn warn_of_few_descriptors() {
 }
 
 async fn plain_broker(arguments: arguments::Emulator) -> Result<(), CliError> {
+    let end = interrupted();
     let refused_filters = arguments.refuse_subscribe.into_iter().collect();
     let broker = PlainBrokerServer::builder()
         .port(arguments.port.unwrap_or(PLAIN_MQTT_PORT))
@@ -136,16 +138,20 @@ async fn plain_broker(arguments: arguments::Emulator) -> Result<(), CliError> {
         ),
     });
     if arguments.quiet {
-        interrupted().await;
+        end.await;
     } else {
-        follow(|| broker.next_event(Duration::ZERO), arguments.output).await;
+        follow(end, || broker.next_event(Duration::ZERO), arguments.output).await;
     }
     Ok(())
 }
 
 /// Writes what happens until it is interrupted.
-async fn follow<E: Serialize>(next_event: impl Fn() -> Option<E>, output: Output) {
-    let mut end = std::pin::pin!(interrupted());
+async fn follow<E: Serialize>(
+    end: impl Future<Output = ()>,
+    next_event: impl Fn() -> Option<E>,
+    output: Output,
+) {
+    let mut end = std::pin::pin!(end);
     loop {
         while let Some(event) = next_event() {
             write_line(&line(&event, output));
@@ -250,18 +256,28 @@ fn line(event: &impl Serialize, output: Output) -> String {
     format!("{:<22} {members}", json["event"].as_str().unwrap_or_default())
 }
 
-/// SIGINT or, where it exists, SIGTERM.
-pub(crate) async fn interrupted() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-    {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
+/// SIGINT or, where it exists, SIGTERM, from this call on: whoever has read that something is ready may send
+/// one at once.
+#[cfg(unix)]
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
+    use std::task::Poll;
+    use tokio::signal::unix::{SignalKind, signal};
+    // Without a handler the default action ends the process, which is the same.
+    let mut signals =
+        [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok());
+    std::future::poll_fn(move |context| {
+        let mut signals = signals.iter_mut().flatten();
+        if signals.any(|signal| signal.poll_recv(context).is_ready()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
-        return;
-    }
+    })
+}
+
+/// Ctrl-C.
+#[cfg(not(unix))]
+pub(crate) async fn interrupted() {
     // Without a handler the default action ends the process, which is the same.
     let _ = tokio::signal::ctrl_c().await;
 }

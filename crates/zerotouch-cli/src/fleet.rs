@@ -275,9 +275,10 @@ async fn drive(fleet: Arc<Fleet>) -> Outcome {
     let (began, processor) = (Instant::now(), processor_time());
     let mut tasks = JoinSet::new();
     let limit = fleet.arguments.limit;
+    let interrupted = interrupted();
     let early = async move {
         tokio::select! {
-            () = interrupted() => CliError::Interrupted,
+            () = interrupted => CliError::Interrupted,
             () = sleep(Duration::from_secs(limit.into())) => EmulationError::FleetLimit { seconds: limit }.into(),
         }
     };
