@@ -24,6 +24,7 @@ use crate::trace;
 /// | what a device sees for itself | 2 h 30 min | two rounds of the slow ladder, 1 h each at most, and the way |
 /// | a hub that is gone | 4 h | and fifty rounds with it: dials of 60 s, waits of up to 60 s |
 /// | certificates, or devices, that no hub knows any more | 54 h | fifty rounds of the slow ladder |
+/// | an authority made while the cloud's clock was ahead | and by how much | what it issues is not valid before |
 pub fn bound(plan: &Plan) -> Duration {
     const HOUR: Duration = Duration::from_secs(3600);
     let of = |incident: &Incident| match incident.fault {
@@ -31,7 +32,15 @@ pub fn bound(plan: &Plan) -> Duration {
         Fault::Failover => HOUR * 4,
         _ => HOUR * 5 / 2,
     };
-    plan.incidents.iter().map(of).max().unwrap_or(HOUR * 5 / 2)
+    let incidents = || plan.incidents.iter();
+    let ahead = incidents().filter_map(|incident| match incident.fault {
+        Fault::CloudClock { seconds } => u64::try_from(seconds).ok(),
+        _ => None,
+    });
+    let has_new_authority =
+        incidents().any(|incident| matches!(incident.fault, Fault::RevokeIssuer));
+    let ahead = ahead.max().filter(|_| has_new_authority).unwrap_or(0);
+    incidents().map(of).max().unwrap_or(HOUR * 5 / 2) + Duration::from_secs(ahead)
 }
 
 impl World {
