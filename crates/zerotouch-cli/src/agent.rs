@@ -70,13 +70,16 @@ pub(crate) async fn run(
     let outcome = loop {
         let mut hooks = Hooks::new(&settings, &shared);
         match live(device, &shared, &mut hooks, &manager, &mut signals, &reread).await {
-            Ending::Reload(read) => {
-                device = start(&read)?;
-                settings = *read;
-                shared.replace(device.0.clone());
-                shared.say("settings read again");
-                ServiceManager::reloaded();
-            }
+            Ending::Reload(read) => match start(&read) {
+                Ok(started) => {
+                    device = started;
+                    settings = *read;
+                    shared.replace(device.0.clone());
+                    shared.say("settings read again");
+                    ServiceManager::reloaded();
+                }
+                Err(error) => break Err(error),
+            },
             Ending::Terminated => break Ok(()),
             Ending::Gone(error) => break Err(error),
         }
@@ -122,8 +125,10 @@ async fn live(
                     // Before the device is stopped: a mistake costs nothing.
                     match shared.accept(reread()) {
                         Ok(settings) => {
-                            leave(&device, &mut events, shared, signals).await;
-                            return Ending::Reload(Box::new(settings));
+                            return match leave(&device, &mut events, shared, signals).await {
+                                Left::Closed => Ending::Reload(Box::new(settings)),
+                                Left::Hurried => Ending::Terminated,
+                            };
                         }
                         Err(error) => {
                             shared.say(&format!("the settings stay as they were: {error}"));
@@ -154,13 +159,20 @@ async fn live(
     }
 }
 
-/// Says goodbye; a second signal ends that, too.
+/// How a device was left.
+enum Left {
+    Closed,
+    /// Somebody wants the agent to end, and at once.
+    Hurried,
+}
+
+/// Says goodbye; a signal to end ends that, too.
 async fn leave(
     device: &Device,
     events: &mut Receiver<Event>,
     shared: &Shared,
     signals: &mut Signals,
-) {
+) -> Left {
     let mut closed = pin!(device.close());
     loop {
         tokio::select! {
@@ -169,13 +181,14 @@ async fn leave(
                 shared.tell(&event);
             },
             signal = signals.next() => if signal == Signal::Terminate {
-                return;
+                return Left::Hurried;
             },
         }
     }
     while let Ok(event) = events.try_recv() {
         shared.tell(&event);
     }
+    Left::Closed
 }
 
 async fn hear(event: &Event, shared: &Shared, hooks: &mut Hooks, manager: &ServiceManager) {

@@ -164,8 +164,10 @@ fn examine(arguments: &Doctor) -> Result<(), CliError> {
         if let Some(hub) = hub.filter(|hub| *hub != (host, settings.port)) {
             network::examine(settings, &dialler, hub, &mut report);
         }
-        if let (true, Some(setup)) = (arguments.dry_run, setup) {
-            dry_run(&setup, settings, &dialler, now, &mut report);
+        match (arguments.dry_run, setup) {
+            (false, _) => {}
+            (true, Some(setup)) => dry_run(&setup, settings, &dialler, now, &mut report),
+            (true, None) => report.warning("dry run", "not made", "mend the settings first"),
         }
     }
     report.conclude()

@@ -4,7 +4,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use zerotouch_device::{CertificateSummary, Event, Failure, RenewalFailure, State};
+use zerotouch_device::{CertificateSummary, Event, Failure, FailureClass, RenewalFailure, State};
 use zerotouch_hub::{CloudMessage, MethodEvent, TwinEvent};
 use zerotouch_time::UnixTime;
 
@@ -171,7 +171,7 @@ pub(crate) fn tell(event: &Event) -> Option<Telling> {
             let mut members = failure_json(failure);
             members["scope"] = scope.to_string().into();
             members["credential"] = credential.to_string().into();
-            members["class"] = format!("{class:?}").into();
+            members["class"] = class_name(*class).into();
             members["retryInSeconds"] = seconds.into();
             Telling::new("attemptFailed", None, format!("{scope}: {failure}; {next}"), members)
         }
@@ -179,6 +179,14 @@ pub(crate) fn tell(event: &Event) -> Option<Telling> {
         // Acknowledgements are told to whoever waits for them.
         _ => return None,
     })
+}
+
+fn class_name(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::Retryable => "retryable",
+        FailureClass::IdentityTerminal => "identityTerminal",
+        FailureClass::Terminal => "terminal",
+    }
 }
 
 pub(crate) fn state_json(state: &State) -> Value {

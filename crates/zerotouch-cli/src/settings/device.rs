@@ -16,7 +16,7 @@ use zerotouch_tls::Roots;
 use zerotouch_tokio::{Builder, Device, Network, Transport};
 
 use super::{MqttTransport, Settings, TrustedRoots};
-use crate::certificate_file::read_chain;
+use crate::certificate_file::{self, read_chain};
 use crate::failure::CliError;
 
 /// Why settings make no device.
@@ -259,16 +259,16 @@ fn payload(text: &str) -> Result<Box<RawValue>, CliError> {
         Ok(payload) => return Ok(payload),
         Err(error) => error.to_string(),
     };
-    let Ok(contents) = std::fs::read_to_string(text) else {
-        return Err(SetupError::Payload { reason }.into());
-    };
+    let contents = certificate_file::read(Path::new(text)).ok();
+    let contents = contents.as_deref().and_then(|bytes| str::from_utf8(bytes).ok());
+    let Some(contents) = contents else { return Err(SetupError::Payload { reason }.into()) };
     let in_file = |error: serde_json::Error| SetupError::Payload { reason: error.to_string() };
-    Ok(parse(&contents).map_err(in_file)?)
+    Ok(parse(contents).map_err(in_file)?)
 }
 
 pub(crate) fn read_ca_file(path: &Path) -> Result<Roots, CliError> {
-    std::fs::read(path)
-        .map(Roots::Pem)
+    certificate_file::read(path)
+        .map(|bytes| Roots::Pem(bytes.to_vec()))
         .map_err(|source| CliError::CaFile { path: path.into(), source })
 }
 

@@ -207,9 +207,13 @@ fn read_text(path: &Path) -> Result<String, SettingsFileError> {
     use std::io::Read;
     let mut text = String::new();
     let read = std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_FILE_LEN).read_to_string(&mut text));
-    read.map_err(|source| SettingsFileError::Read { path: path.into(), source })?;
-    Ok(text)
+        .and_then(|file| file.take(MAX_FILE_LEN + 1).read_to_string(&mut text))
+        .and_then(|length| match length as u64 {
+            // Half of a file means something else than all of it.
+            0..=MAX_FILE_LEN => Ok(text),
+            _ => Err(std::io::ErrorKind::FileTooLarge.into()),
+        });
+    read.map_err(|source| SettingsFileError::Read { path: path.into(), source })
 }
 
 /// A value as a flag would have it.

@@ -82,6 +82,8 @@ fn what_is_wrong_is_found() {
         assert!(problem.1.contains(words), "{arguments:?}: {report}");
         assert_eq!(code, expected, "{arguments:?}: {report}");
     }
+    let (_, report) = doctor(&gateway, &["--dry-run", "--symmetric-key", "file:nothing"]);
+    assert_eq!(only(&report, "dry run").1, "not made");
     let (code, report) = doctor(&gateway, &["--dry-run", "--symmetric-key", "file:wrong.key"]);
     assert_eq!((code, only(&report, "dry run").0), (4, "problem".into()), "{report}");
 }

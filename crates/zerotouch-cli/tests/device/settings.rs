@@ -79,6 +79,16 @@ fn a_bad_line_is_told() {
     }
 }
 
+// Half of a file would be other settings than all of it.
+#[test]
+fn a_file_that_is_too_large_is_not_read_in_part() {
+    let gateway = Gateway::new();
+    gateway.write_settings(&format!("#{}\n", "x".repeat(1024 * 1024)));
+    let output = gateway.command(&["config", "validate"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(words(&output).contains("cannot read zerotouch.toml"), "{}", words(&output));
+}
+
 // A secret is told by where it is. One that stands in the open is refused and repeated nowhere.
 #[test]
 fn secrets_are_not_repeated() {
