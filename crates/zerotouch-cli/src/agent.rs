@@ -127,7 +127,10 @@ async fn live(
                         Ok(settings) => {
                             return match leave(&device, &mut events, shared, signals).await {
                                 Left::Closed => Ending::Reload(Box::new(settings)),
-                                Left::Hurried => Ending::Terminated,
+                                Left::Hurried => {
+                                    ServiceManager::stopping();
+                                    Ending::Terminated
+                                }
                             };
                         }
                         Err(error) => {

@@ -129,23 +129,6 @@ fn settings_are_read_again() {
     assert_eq!(agent.event("reloadFailed")["error"]["exitCode"], 2);
 }
 
-// Whoever ends an agent that is just reading its settings again must not have to do it twice.
-#[test]
-fn an_end_is_not_lost_over_a_reload() {
-    let gateway = Gateway::new();
-    gateway.provision();
-    // With a message that the hub does not acknowledge, saying goodbye takes its ten seconds.
-    let rule = FaultRule::new(Operation::Telemetry, Fault::DropBeforeAcknowledgement);
-    let mut agent = gateway.agent(&[]);
-    agent.event("twin");
-    gateway.emulator.with_cloud(|cloud, _| cloud.add_fault(rule)).unwrap();
-    agent.write("1");
-    agent.signal("HUP");
-    agent.read(|line| line["state"] == "closing" || line["state"] == "connecting");
-    agent.signal("TERM");
-    assert_eq!(agent.end().1, Some(0));
-}
-
 // One whose efforts end by its policy ends with the reason, for systemd not to start it again.
 #[test]
 fn an_agent_that_gives_up_says_why() {

@@ -2,6 +2,7 @@
 
 use super::*;
 use std::os::unix::net::UnixDatagram;
+use zerotouch_emulator::cloud::{Fault, FaultRule, Operation};
 
 struct Manager(UnixDatagram);
 
@@ -46,6 +47,28 @@ fn systemd_is_told_how_it_goes() {
     assert!(seen.last().unwrap().contains("MONOTONIC_USEC="), "{seen:?}");
     manager.until("READY=1");
     manager.until("STATUS=connected");
+    agent.signal("TERM");
+    manager.until("STOPPING=1");
+    assert_eq!(agent.end().1, Some(0));
+}
+
+// Whoever ends an agent that is just reading its settings again must not have to do it twice.
+#[test]
+fn an_end_is_not_lost_over_a_reload() {
+    let gateway = Gateway::new();
+    gateway.provision();
+    let manager = Manager::new(&gateway);
+    let mut command = gateway.command(&["run"]);
+    command.env("NOTIFY_SOCKET", gateway.path("notify"));
+    let mut agent = Agent::start(command);
+    agent.event("twin");
+    // With a message that the hub does not acknowledge, saying goodbye takes its ten seconds.
+    let rule = FaultRule::new(Operation::Telemetry, Fault::Silence);
+    gateway.emulator.with_cloud(|cloud, _| cloud.add_fault(rule)).unwrap();
+    agent.write("1");
+    gateway.await_event(|event| matches!(event, CloudEvent::FaultStruck { .. }).then_some(()));
+    agent.signal("HUP");
+    manager.until("RELOADING=1");
     agent.signal("TERM");
     manager.until("STOPPING=1");
     assert_eq!(agent.end().1, Some(0));
