@@ -38,8 +38,8 @@ impl Page {
     }
 }
 
-/// The built tool is expected in `target/release`.
 pub(crate) fn run() -> Result {
+    let tool = workspace::tested_tool()?;
     let pages = pages()?;
     links::check(&pages)?;
     check_examples(&pages)?;
@@ -48,8 +48,8 @@ pub(crate) fn run() -> Result {
     let mut settings = 0;
     let mut commands = 0;
     for page in &pages {
-        settings += check_settings(page, &directory)?;
-        commands += check_commands(page, &directory)?;
+        settings += check_settings(page, &directory, &tool)?;
+        commands += check_commands(page, &directory, &tool)?;
     }
     println!("book: {} pages, {settings} blocks of settings, {commands} commands", pages.len());
     Ok(())
@@ -94,7 +94,7 @@ fn check_examples(pages: &[Page]) -> Result {
 
 /// Does the tool know what the page says can be set? Blocks of TOML are settings of a device, except for
 /// those of cargo, and fixtures of the emulator, which name their `hubs`.
-fn check_settings(page: &Page, directory: &Path) -> Result<usize> {
+fn check_settings(page: &Page, directory: &Path, tool: &Path) -> Result<usize> {
     let mut checked = 0;
     for block in shown::blocks(&page.text, "toml") {
         if block.text.contains("[dependencies]") {
@@ -102,7 +102,7 @@ fn check_settings(page: &Page, directory: &Path) -> Result<usize> {
         }
         let file = directory.join("block.toml");
         fs::write(&file, &block.text).map_err(|error| at(&file, error))?;
-        let tool = process(tool());
+        let tool = process(tool);
         let told = if block.text.contains("hubs = ") {
             tool.args(["emulator", "--port", "0", "-o", "json", "--config"]).arg(&file).first_line()
         } else {
@@ -114,7 +114,7 @@ fn check_settings(page: &Page, directory: &Path) -> Result<usize> {
     Ok(checked)
 }
 
-fn check_commands(page: &Page, directory: &Path) -> Result<usize> {
+fn check_commands(page: &Page, directory: &Path, tool: &Path) -> Result<usize> {
     let Some(marker) = page.text.lines().find_map(|line| line.strip_prefix(RUN)) else {
         return Ok(0);
     };
@@ -138,7 +138,7 @@ fn check_commands(page: &Page, directory: &Path) -> Result<usize> {
     let script = outputs.join("script");
     fs::write(&script, shown::script(&commands, &outputs)).map_err(|error| at(&script, error))?;
     let path = std::env::var("PATH").unwrap_or_default();
-    let tools = tool().parent().map(|tools| tools.display().to_string()).unwrap_or_default();
+    let tools = tool.parent().map(|tools| tools.display().to_string()).unwrap_or_default();
     let shell = process("timeout")
         .args(["--kill-after", "5", LIMIT_SECONDS, "env", "--ignore-environment"])
         .arg(format!("PATH={tools}:{path}"))
@@ -166,10 +166,6 @@ fn check_commands(page: &Page, directory: &Path) -> Result<usize> {
     }
     ended?;
     Ok(commands.len())
-}
-
-fn tool() -> PathBuf {
-    workspace::target().join("release/zerotouch")
 }
 
 fn empty(directory: &Path) -> Result {

@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result {
     if stage.exists() {
         fs::remove_dir_all(&stage).map_err(|error| told(&stage, &error))?;
     }
-    let program = format!("usr/bin/zerotouch{}", std::env::consts::EXE_SUFFIX);
+    let program = format!("usr/bin/{}", workspace::binary("zerotouch"));
     copy(&binary, &stage.join(program))?;
     for (shell, path) in SHELLS {
         let script = process(&binary).args(["completions", shell]).output()?;

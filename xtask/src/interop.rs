@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::process::{Process, Result, cargo, process, root, skipped};
+use crate::workspace::{fast_tool, tested_tool};
 
 /// The vendor's released client for Python, and the one that is to follow it.
 const AZURE_IOT_DEVICE: [&str; 2] = ["azure-iot-device==2.14.0", "azure-iot-device==2.15.0rc1"];
@@ -36,11 +37,9 @@ pub(crate) fn run() -> Result {
     client(MQTT_JS, node(MQTT_JS), "mqtt_js/main.js", PLAIN_BROKER)
 }
 
-/// Runs the vendor's client and ours by turns, and says what each took. The emulator and our client are
-/// built first: as they are released.
+/// Runs the vendor's client and ours by turns, and says what each took.
 pub(crate) fn beside(messages: u32, seconds: u32) -> Result {
-    let ours = ["--bin", "zerotouch", "-p", "zerotouch-cli"];
-    cargo(["build", "--release", "--locked", "--quiet"]).args(ours).run()?;
+    let zerotouch = fast_tool()?;
     let ours = ["-p", "zerotouch-tokio", "--example", "telemetry"];
     cargo(["build", "--release", "--locked", "--quiet"]).args(ours).run()?;
     let [released, _] = AZURE_IOT_DEVICE;
@@ -48,9 +47,9 @@ pub(crate) fn beside(messages: u32, seconds: u32) -> Result {
         Err(why) => skipped(released, &why),
         Ok(python) => python
             .arg("tests/interop/beside.py")
-            .arg(zerotouch()?.with_file_name("examples").join("telemetry"))
+            .arg(zerotouch.with_file_name("examples").join("telemetry"))
             .args([messages.to_string(), seconds.to_string()])
-            .arg(zerotouch()?)
+            .arg(zerotouch)
             .args(["emulator", "--output", "json"])
             .args(CLOUD)
             .run(),
@@ -71,7 +70,7 @@ fn client(
         Err(why) => skipped(name, &why),
         Ok(interpreter) => interpreter
             .arg(format!("tests/interop/{script}"))
-            .arg(zerotouch()?)
+            .arg(tested_tool()?)
             .args(["emulator", "--output", "json"])
             .args(emulator)
             .run(),
@@ -122,16 +121,4 @@ fn node(script: &str) -> Unavailable<Process> {
         install().map_err(|error| format!("it cannot be installed: {error}"))?;
     }
     Ok(process("node").env("NODE_PATH", to.join("node_modules")))
-}
-
-/// The tool as `cargo build --release` leaves it.
-pub(crate) fn zerotouch() -> Result<PathBuf> {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let binary = target.join("release").join(format!("zerotouch{}", std::env::consts::EXE_SUFFIX));
-    if binary.is_file() {
-        Ok(binary)
-    } else {
-        Err(format!("{} is missing: cargo build --release --bin zerotouch", binary.display()))
-    }
 }

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::interop::zerotouch;
 use crate::process::{Result, cargo, process, root};
 use crate::server::Server;
+use crate::workspace::fast_tool;
 
 const MOSQUITTO: [&str; 2] = ["mosquitto", "/usr/sbin/mosquitto"];
 /// Of the ceiling.
@@ -91,7 +91,7 @@ impl Bench {
         let directory = root().join("target/load");
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-        let bench = Self { zerotouch: zerotouch()?, directory, mosquitto };
+        let bench = Self { zerotouch: fast_tool()?, directory, mosquitto };
         for algorithm in ["p384", "p256"] {
             let (root, intermediate) = (bench.path("root", algorithm), bench.issuer(algorithm));
             let make = |what: &str, out: &Path| {

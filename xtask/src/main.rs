@@ -96,7 +96,7 @@ fn main() -> ExitCode {
         Command::Layers => layers::check(),
         Command::NoStd => no_std(),
         Command::Conformance => conformance::run(),
-        Command::Book => test::binary().run().and_then(|()| book::run()),
+        Command::Book => book::run(),
         Command::Interop => interop::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Sim { minutes, seeds } => sim::run(minutes, seeds),

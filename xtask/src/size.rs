@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::memory;
 use crate::process::{Result, cargo, process, root, skipped};
-use crate::workspace::target;
+use crate::workspace::{binary, target};
 
 /// A way to build the tool, and how big it may become. Its profile is of the same name.
 struct Build {
@@ -76,7 +76,7 @@ impl Build {
             build = build.arg("-L").arg(format!("native={}", instead.display()));
         }
         build.run()?;
-        let name = format!("zerotouch{}", std::env::consts::EXE_SUFFIX);
+        let name = binary("zerotouch");
         Ok(target().join(self.profile).join(name))
     }
 }

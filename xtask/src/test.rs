@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::process::{Process, Result, cargo};
+use crate::process::{Result, cargo};
 use crate::{book, conformance, fuzz, interop, layers, no_std, release};
 
 /// How long each fuzz target runs: enough to see that what was found once stays away.
@@ -56,7 +56,7 @@ pub(crate) fn run() -> Result {
     step("doc tests", || doc_tests.run())?;
     step("docs", || docs.run())?;
     step("no_std", no_std)?;
-    step("real peers", || binary().run().and_then(|()| interop::run()))?;
+    step("real peers", interop::run)?;
     step("book", book::run)?;
     step("fuzzing", || fuzz::run(FUZZING_SECONDS))?;
     println!("\nall passed in {:.0} s", began.elapsed().as_secs_f64());
@@ -75,11 +75,6 @@ pub(crate) fn portable() -> Result {
     let tests = cargo(["test", "--quiet", "--lib", "--bins", "--tests"]).args(options);
     step("tests", || tests.args(["--", "--skip", "mosquitto"]).run())?;
     step("doc tests", || cargo(["test", "--quiet", "--doc"]).args(options).run())
-}
-
-/// The tool that the real clients are run against, and that the book speaks of.
-pub(crate) fn binary() -> Process {
-    cargo(["build", "--quiet", "--release", "--locked", "--bin", "zerotouch"])
 }
 
 fn step(name: &str, run: impl FnOnce() -> Result) -> Result {

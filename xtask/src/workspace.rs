@@ -16,6 +16,26 @@ pub(crate) fn all() -> Result<Vec<Value>> {
     packages(&["--all-features"])
 }
 
+/// The tool as it is tested: with debug assertions, and quickly built.
+pub(crate) fn tested_tool() -> Result<PathBuf> {
+    // Along with one of its tests, with the features of all tests, so that nothing is built twice.
+    cargo(["test", "--workspace", "--all-features", "--locked", "--quiet", "--no-run"])
+        .args(["--test", "manual"])
+        .run()?;
+    Ok(target().join("debug").join(binary("zerotouch")))
+}
+
+/// The tool as `cargo build --release` leaves it.
+pub(crate) fn fast_tool() -> Result<PathBuf> {
+    cargo(["build", "--release", "--locked", "--quiet", "--bin", "zerotouch"]).run()?;
+    Ok(target().join("release").join(binary("zerotouch")))
+}
+
+/// What a program's file is called.
+pub(crate) fn binary(name: &str) -> String {
+    format!("{name}{}", std::env::consts::EXE_SUFFIX)
+}
+
 /// The tool's.
 pub(crate) fn tool() -> Result<Value> {
     let mut members = members()?.into_iter();
