@@ -39,6 +39,8 @@ mod rsa_key;
 mod sas;
 mod signer;
 mod verify;
+#[cfg(feature = "simulation")]
+mod vouched;
 
 pub use crate::accept::{Accepted, ChainNote, ChainPolicy};
 #[cfg(feature = "aws-lc-rs")]
@@ -54,3 +56,5 @@ pub use crate::request::{CertificateRequest, MAX_COMMON_NAME_CHARS, RequestError
 pub use crate::sas::{SasClaims, SasError, SasField, SasToken};
 pub use crate::signer::{KeyAlgorithm, KeySlots, SignError, Signer};
 pub use crate::verify::{SignatureError, verify_signature};
+#[cfg(feature = "simulation")]
+pub use crate::vouched::Vouched;

@@ -22,6 +22,8 @@ use crate::oid::{RSA_ENCRYPTION, RSA_SHA384, RSA_SHA512};
 #[cfg(feature = "rsa")]
 use crate::rsa_key;
 use crate::signer::KeyAlgorithm;
+#[cfg(feature = "simulation")]
+use crate::vouched;
 
 /// Why a signature was not verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,6 +125,17 @@ fn key(public_key: &[u8]) -> Option<(Key, &[u8])> {
     }
 }
 
+/// What verifies the signatures of a key of this kind, and the bits of the key.
+#[cfg(feature = "simulation")]
+pub(crate) fn signs_with(public_key: &[u8]) -> Option<(Algorithm, &[u8])> {
+    let (key, bits) = key(public_key)?;
+    let hash = match key {
+        Key::P384 => Hash::Sha384,
+        _ => Hash::Sha256,
+    };
+    Some((Algorithm { key, hash }, bits))
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hash {
     Sha256,
@@ -140,9 +153,9 @@ pub(crate) enum Key {
 }
 
 #[derive(Clone, Copy)]
-struct Algorithm {
-    key: Key,
-    hash: Hash,
+pub(crate) struct Algorithm {
+    pub(crate) key: Key,
+    pub(crate) hash: Hash,
 }
 
 /// What rustls-webpki may verify with. Anything else is refused as unsupported: SHA-1, DSA, small
@@ -173,12 +186,14 @@ impl SignatureVerificationAlgorithm for Algorithm {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
-        match (self.key, self.hash) {
+        let verify = || match (self.key, self.hash) {
             #[cfg(feature = "rsa")]
             (Key::Rsa, hash) => rsa_key::verify(public_key, hash, message, signature),
             (curve, hash) => verify_ecdsa(curve, hash, public_key, message, signature),
-        }
-        .ok_or(InvalidSignature)
+        };
+        #[cfg(feature = "simulation")]
+        let verify = || vouched::unless_known(*self, [public_key, message, signature], verify);
+        verify().ok_or(InvalidSignature)
     }
 
     fn public_key_alg_id(&self) -> AlgorithmIdentifier {

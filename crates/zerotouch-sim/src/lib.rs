@@ -9,6 +9,7 @@ mod node;
 mod picture;
 mod plan;
 pub mod schedule;
+mod signer;
 mod trace;
 mod unit;
 mod world;

@@ -1,6 +1,7 @@
 //! One device: its engine while it runs, and what outlives it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
@@ -14,6 +15,7 @@ use zerotouch_time::{Instant, Now, UnixTime};
 
 use crate::invariants::Invariants;
 use crate::network::LinkId;
+use crate::signer::Slots;
 use crate::unit::{Mutant, Unit};
 use crate::world::{HUBS, PROVISIONING, WorldError};
 
@@ -42,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) disk_full: u32,
     pub(crate) clock: WallClock,
     pub(crate) invariants: Invariants,
+    /// Where its keys are, if not in its store.
+    pub(crate) slots: Option<Arc<Slots>>,
     boots: u64,
 }
 
@@ -99,6 +103,7 @@ impl Node {
             disk_full: 0,
             clock: WallClock::default(),
             invariants: Invariants::new(),
+            slots: None,
             boots: 0,
         }
     }
@@ -124,6 +129,7 @@ impl Node {
         );
         PROVISIONING.clone_into(&mut config.provisioning_host);
         config.key_algorithm = KeyAlgorithm::EcdsaP256;
+        config.key_slots = self.slots.clone().map(|slots| slots as _);
         config.retry.start_spread = manners.start_spread;
         for hub in HUBS {
             config.hub.hosts.allow(hub);

@@ -20,6 +20,9 @@ pub struct Plan {
     pub minutes: u64,
     /// For how many hours a certificate is good.
     pub validity_hours: u64,
+    /// Whether the devices' keys are in hardware, where they are made and used at once.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hardware: bool,
     /// What goes wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub incidents: Vec<Incident>,
@@ -47,6 +50,11 @@ pub struct Incident {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// When something begins.
@@ -177,7 +185,14 @@ impl Incident {
 impl Plan {
     /// A life in which nothing goes wrong.
     pub fn calm(seed: u64) -> Self {
-        Self { seed, devices: 1, minutes: 10, validity_hours: 720, incidents: Vec::new() }
+        Self {
+            seed,
+            devices: 1,
+            minutes: 10,
+            validity_hours: 720,
+            hardware: false,
+            incidents: Vec::new(),
+        }
     }
 }
 

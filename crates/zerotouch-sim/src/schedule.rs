@@ -184,7 +184,8 @@ pub fn random(seed: u64) -> Plan {
     });
     let incidents = incidents.collect();
     let devices = usize::try_from(devices).unwrap_or(1);
-    Plan { seed, devices, minutes, validity_hours, incidents }
+    let hardware = dice.below(2) == 0;
+    Plan { seed, devices, minutes, validity_hours, hardware, incidents }
 }
 
 /// Faults that may strike at any step, each in the forms worth trying.

@@ -15,6 +15,7 @@ mod incidents;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chacha20::rand_core::SeedableRng;
@@ -25,7 +26,7 @@ use zerotouch_credentials::KeyAlgorithm;
 use zerotouch_device::State;
 use zerotouch_dps::IdError;
 use zerotouch_emulator::cloud::{
-    Cloud, CloudError, CredentialPolicy, EnrollmentGroup, Fixture, RecordError,
+    AuthorityError, Cloud, CloudError, CredentialPolicy, EnrollmentGroup, Fixture, RecordError,
 };
 use zerotouch_store::{MemoryStore, StoreError};
 use zerotouch_time::{Instant, Now, UnixTime};
@@ -34,6 +35,7 @@ use crate::invariants::{Breach, Scene, Seen};
 use crate::network::{Deed, Due, LinkId, Network, Weather};
 use crate::node::{Manners, Node, SymmetricKeyOf};
 use crate::plan::{At, Fault, Incident, Plan, Service};
+use crate::signer::{self, Slots};
 use crate::unit::{Mutant, Unit};
 
 pub use self::incidents::bound;
@@ -53,6 +55,9 @@ pub enum WorldError {
     /// The cloud could not be made.
     #[error(transparent)]
     Cloud(#[from] CloudError),
+    /// An authority of the cloud could not sign.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// A device's name is no registration id.
     #[error(transparent)]
     Id(#[from] IdError),
@@ -200,7 +205,8 @@ impl World {
     /// A world of devices that know nothing but their bootstrap keys.
     pub fn new(plan: &Plan, options: Options) -> Result<Self, WorldError> {
         let rng = ChaCha20Rng::seed_from_u64(plan.seed);
-        let cloud = Cloud::new(fixture(plan), rng, GENESIS)?;
+        let mut cloud = Cloud::new(fixture(plan), rng, GENESIS)?;
+        cloud.sign_with(signer::of_authority)?;
         let group_key = cloud.group_key(GROUP).ok_or(WorldError::NoGroup)?;
         let group_key = zerotouch_credentials::SymmetricKey::from_base64(&group_key.to_base64())
             .map_err(CloudError::from)?;
@@ -239,7 +245,9 @@ impl World {
         };
         world.schedule();
         for device in 0..plan.devices {
-            world.add(Node::new(format!("device-{device}"), None, MemoryStore::new()));
+            let mut node = Node::new(format!("device-{device}"), None, MemoryStore::new());
+            node.slots = plan.hardware.then(|| Arc::new(Slots::new(device)));
+            world.add(node);
         }
         for device in 0..plan.devices {
             world.boot(device)?;

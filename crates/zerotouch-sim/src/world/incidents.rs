@@ -1,6 +1,7 @@
 //! What goes wrong, begins and ends here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
@@ -15,6 +16,7 @@ use crate::invariants::Seen;
 use crate::network::{Due, LinkId};
 use crate::node::Node;
 use crate::plan::{Fault, Incident, Plan};
+use crate::signer;
 use crate::trace;
 
 /// Within which time a device is back once its faults have ceased.
@@ -96,7 +98,10 @@ impl World {
                 Fault::Twin => {
                     let store = MemoryStore::with_identity(node.store.identity().clone());
                     let name = node.name.clone();
-                    let twin = self.add(Node::new(name, Some(device), store));
+                    let mut twin = Node::new(name, Some(device), store);
+                    twin.slots =
+                        self.nodes[device].slots.as_ref().map(|slots| Arc::new(slots.copy()));
+                    let twin = self.add(twin);
                     self.nodes[twin].invariants = crate::invariants::Invariants::new();
                     self.boot_twin(twin)?;
                 }
@@ -213,6 +218,7 @@ impl World {
         let rng =
             |salt| ChaCha20Rng::seed_from_u64(self.plan.seed.wrapping_add(self.steps << 20) ^ salt);
         let mut cloud = Cloud::new(fixture(&self.plan), rng(0), self.wall())?;
+        cloud.sign_with(signer::of_authority)?;
         let entries = records.iter().map(|((table, key), value)| (*table, &**key, &**value));
         cloud.restore(entries, rng(1 << 63), now)?;
         let mut renumbered = BTreeMap::new();

@@ -1,0 +1,132 @@
+//! Signatures that need not be verified, because they were before or because whoever made them is taken at
+//! their word: for simulated worlds, which live thousands of lives a second.
+
+extern crate std;
+
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use std::collections::HashSet;
+
+use sha2::{Digest, Sha256};
+
+use crate::signer::{KeyAlgorithm, SignError, Signer};
+use crate::verify::{self, Algorithm};
+
+/// So many are known to a thread; with one more it begins anew, and verifies what it has forgotten.
+const MOST: usize = 1 << 16;
+
+std::thread_local! {
+    static KNOWN: RefCell<HashSet<[u8; 32]>> = RefCell::default();
+}
+
+/// A signer that is taken at its word: what it signs is not verified in the thread that it signed in.
+///
+/// For simulations alone. Whoever has a signer that claims the key of somebody else can have this process
+/// believe it. Signatures of anything else are verified as ever, and judged the same.
+#[derive(Debug)]
+pub struct Vouched<S>(pub S);
+
+impl<S: Signer> Signer for Vouched<S> {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.0.algorithm()
+    }
+
+    fn public_key(&self) -> &[u8] {
+        self.0.public_key()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        let signature = self.0.sign(message)?;
+        if let Some((algorithm, key)) = verify::signs_with(self.public_key()) {
+            remember(fingerprint(algorithm, key, message, &signature));
+        }
+        Ok(signature)
+    }
+
+    fn sign_pss(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        self.0.sign_pss(message)
+    }
+}
+
+/// Verifies what is not known yet.
+pub(crate) fn unless_known(
+    algorithm: Algorithm,
+    [key, message, signature]: [&[u8]; 3],
+    verify: impl FnOnce() -> Option<()>,
+) -> Option<()> {
+    let one = fingerprint(algorithm, key, message, signature);
+    if KNOWN.with_borrow(|all| all.contains(&one)) {
+        return Some(());
+    }
+    verify()?;
+    remember(one);
+    Some(())
+}
+
+fn remember(one: [u8; 32]) {
+    KNOWN.with_borrow_mut(|all| {
+        if all.len() >= MOST {
+            all.clear();
+        }
+        all.insert(one);
+    });
+}
+
+fn fingerprint(algorithm: Algorithm, key: &[u8], message: &[u8], signature: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update([algorithm.key as u8, algorithm.hash as u8]);
+    for part in [key, message, signature] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SignatureError;
+
+    /// Signs nothing, and says that it has.
+    #[derive(Debug)]
+    struct Liar(Vec<u8>);
+
+    impl Signer for Liar {
+        fn algorithm(&self) -> KeyAlgorithm {
+            KeyAlgorithm::EcdsaP256
+        }
+
+        fn public_key(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn sign(&self, _: &[u8]) -> Result<Vec<u8>, SignError> {
+            Ok(b"signed".to_vec())
+        }
+    }
+
+    // A simulation must judge as the world does: only what was vouched for, to the last byte, is believed.
+    #[test]
+    fn only_what_was_vouched_for_is_believed() {
+        use rand_core::SeedableRng;
+        let mut rng = chacha20::ChaCha20Rng::seed_from_u64(1);
+        let mut key = || crate::PrivateKey::generate(KeyAlgorithm::EcdsaP256, &mut rng).unwrap();
+        let (ours, other) = (key(), key());
+        let judge = crate::verify_signature;
+        assert_eq!(judge(ours.public_key(), b"this", b"signed"), Err(SignatureError::Invalid));
+        let signature = Vouched(Liar(ours.public_key().to_vec())).sign(b"this").unwrap();
+        assert_eq!(judge(ours.public_key(), b"this", &signature), Ok(()));
+        for (key, message, signature) in [
+            (&other, b"this", &signature[..]),
+            (&ours, b"that", &signature[..]),
+            (&ours, b"this", b"sign"),
+        ] {
+            let judged = judge(key.public_key(), message, signature);
+            assert_eq!(judged, Err(SignatureError::Invalid));
+        }
+        let elsewhere = std::thread::scope(|scope| {
+            scope.spawn(|| judge(ours.public_key(), b"this", &signature)).join().unwrap()
+        });
+        assert_eq!(elsewhere, Err(SignatureError::Invalid));
+    }
+}
