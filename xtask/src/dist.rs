@@ -25,7 +25,7 @@ const FILES: [(&str, &str); 4] = [
 /// Where nothing of systemd runs, the tool goes alone.
 const HAS_UNITS: bool = cfg!(target_os = "linux");
 
-pub(crate) fn run() -> Result {
+pub(crate) fn run(try_out: bool) -> Result {
     let binary = distributed()?;
     let dist = target().join("dist");
     // All that is installed, laid out as it will lie.
@@ -55,10 +55,22 @@ pub(crate) fn run() -> Result {
     }
     made.push(archive(&dist, &stage)?);
     sums(&dist, &made)?;
-    for path in made {
+    for path in &made {
         println!("{}", path.display());
     }
-    Ok(())
+    let is_package = |path: &&PathBuf| path.extension().is_some_and(|one| one == "deb");
+    match made.iter().find(is_package) {
+        Some(package) if try_out => try_service(package),
+        None if try_out => Err("there is no package to try".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// Under systemd, with what a configuration cannot show: readiness, watchdog, journal, permissions.
+fn try_service(package: &Path) -> Result {
+    let is_root = process("id").arg("-u").output()?.trim() == "0";
+    let run = if is_root { process("bash") } else { process("sudo").arg("bash") };
+    run.arg("tests/systemd/run.sh").arg(package).run()
 }
 
 /// libm and the loader are parts of it.

@@ -80,7 +80,11 @@ enum Command {
     /// Build the tool as it is handed out, and hold its size against the goals
     Size,
     /// Make a Debian package and an archive of the tool, in target/dist
-    Dist,
+    Dist {
+        /// Also install the package on a systemd of its own and try the service there: as root, by sudo
+        #[arg(long = "try")]
+        try_out: bool,
+    },
     /// Walk what a release does
     Release {
         /// Publish nothing: that is done by hand, in the order that is told
@@ -103,7 +107,7 @@ fn main() -> ExitCode {
         Command::Bench { check, load: true, .. } => load::run(check),
         Command::Bench { check, table, device, .. } => bench(check, table, device),
         Command::Size => size::run(),
-        Command::Dist => dist::run(),
+        Command::Dist { try_out } => dist::run(try_out),
         Command::Release { dry_run: _ } => release::dry_run(),
     };
     match outcome {

@@ -30,7 +30,7 @@ const SLOW: [Step; 9] = [
     ("packages", packages),
     ("size", size::run),
     ("bill of materials", bill_of_materials),
-    ("dist", dist::run),
+    ("dist", || dist::run(false)),
 ];
 
 pub(crate) fn dry_run() -> Result {

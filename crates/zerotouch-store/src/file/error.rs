@@ -71,7 +71,8 @@ pub enum FileError {
     /// A file or directory of another user.
     #[error(
         "{path} belongs to user {owner}, not to the user running this ({user}); run this as that \
-         user, or, if you trust what is in it: chown -R {user} {path}"
+         user (as root: runuser -u \"$(id -nu {owner})\" -- …), or, if nobody else uses it and you \
+         trust what is in it: chown -R {user} {path}"
     )]
     ForeignOwner {
         /// The file or directory.
