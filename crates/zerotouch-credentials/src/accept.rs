@@ -139,26 +139,39 @@ impl CertificateChain {
         certificates: impl IntoIterator<Item = impl AsRef<str>>,
         policy: &ChainPolicy<'_>,
     ) -> Result<Accepted, ChainError> {
-        let mut notes = Vec::new();
-        let received = decode::decode(certificates, policy.allow_pem)?;
-        let (leaf, others) = take_leaf(without_copies(&received, &mut notes), policy)?;
-        check_name(&leaf, policy.common_name)?;
-        check_use(&leaf, policy, &mut notes)?;
-        check_dates(&leaf, policy)?;
-        note_dates(&leaf, policy, &mut notes);
-
-        let path = linkage::build(leaf, others)?;
-        linkage::check_issuers(&path.certificates)?;
-        for issuer in path.certificates.iter().skip(1) {
-            check_dates(issuer, policy)?;
-        }
-        linkage::validate(&path.certificates, policy.anchor, policy.now)?;
-        check_newer(&path.certificates[0], policy)?;
-
-        note_path(&path, &received, policy, &mut notes);
-        let chain = Self::new(path.certificates).ok_or(ChainError::NoChain)?;
-        Ok(Accepted { chain, notes })
+        judge(&decode::decode(certificates, policy.allow_pem)?, policy)
     }
+
+    /// As [`CertificateChain::accept`] for certificates that were read already, such as those that a
+    /// client has shown in TLS.
+    pub fn accept_read(
+        certificates: &[Certificate],
+        policy: &ChainPolicy<'_>,
+    ) -> Result<Self, ChainError> {
+        decode::check_bounds(certificates)?;
+        judge(certificates, policy).map(|accepted| accepted.chain)
+    }
+}
+
+fn judge(received: &[Certificate], policy: &ChainPolicy<'_>) -> Result<Accepted, ChainError> {
+    let mut notes = Vec::new();
+    let (leaf, others) = take_leaf(without_copies(received, &mut notes), policy)?;
+    check_name(&leaf, policy.common_name)?;
+    check_use(&leaf, policy, &mut notes)?;
+    check_dates(&leaf, policy)?;
+    note_dates(&leaf, policy, &mut notes);
+
+    let path = linkage::build(leaf, others)?;
+    linkage::check_issuers(&path.certificates)?;
+    for issuer in path.certificates.iter().skip(1) {
+        check_dates(issuer, policy)?;
+    }
+    linkage::validate(&path.certificates, policy.anchor, policy.now)?;
+    check_newer(&path.certificates[0], policy)?;
+
+    note_path(&path, received, policy, &mut notes);
+    let chain = CertificateChain::new(path.certificates).ok_or(ChainError::NoChain)?;
+    Ok(Accepted { chain, notes })
 }
 
 fn without_copies(received: &[Certificate], notes: &mut Vec<ChainNote>) -> Vec<Certificate> {

@@ -1,6 +1,7 @@
 //! One certificate: X.509 v3, RFC 5280.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -19,11 +20,13 @@ use crate::request::first_element;
 use crate::signer::KeyAlgorithm;
 use crate::verify::{self, SignatureError};
 
-/// A certificate, parsed once and kept with its exact DER.
+/// A certificate, parsed once and kept with its exact DER. Clones share it.
 ///
 /// Parsed is not trusted: [`CertificateChain::accept`](crate::CertificateChain::accept) decides that.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Certificate {
+#[derive(Clone)]
+pub struct Certificate(Arc<Contents>);
+
+struct Contents {
     der: Vec<u8>,
     parsed: x509_cert::Certificate,
     common_names: Vec<Option<String>>,
@@ -31,8 +34,16 @@ pub struct Certificate {
     constraints: Constraints,
 }
 
+/// The DER says everything else.
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.der == other.0.der
+    }
+}
+
+impl Eq for Certificate {}
+
 /// What the extensions say about the use of the certificate's key.
-#[derive(Clone, PartialEq, Eq)]
 struct Constraints {
     is_ca: bool,
     path_len: Option<u8>,
@@ -63,7 +74,7 @@ impl Certificate {
         if signed.signature() != parsed.signature_algorithm() {
             return Err(CertificateError::AlgorithmMismatch);
         }
-        Ok(Self {
+        Ok(Self(Arc::new(Contents {
             common_names: name::common_names(signed.subject()),
             public_key: signed
                 .subject_public_key_info()
@@ -72,17 +83,17 @@ impl Certificate {
             constraints: Constraints::read(&parsed).map_err(CertificateError::Extension)?,
             der: der.to_vec(),
             parsed,
-        })
+        })))
     }
 
     /// The DER form, byte for byte as received.
     pub fn as_der(&self) -> &[u8] {
-        &self.der
+        &self.0.der
     }
 
     /// The subject's common name, if it has exactly one and it is text.
     pub fn common_name(&self) -> Option<&str> {
-        match self.common_names.as_slice() {
+        match self.0.common_names.as_slice() {
             [only] => only.as_deref(),
             _ => None,
         }
@@ -90,27 +101,27 @@ impl Certificate {
 
     /// The first second of the validity period.
     pub fn not_before(&self) -> UnixTime {
-        unix_time(self.parsed.tbs_certificate().validity().not_before)
+        unix_time(self.0.parsed.tbs_certificate().validity().not_before)
     }
 
     /// The last second of the validity period.
     pub fn not_after(&self) -> UnixTime {
-        unix_time(self.parsed.tbs_certificate().validity().not_after)
+        unix_time(self.0.parsed.tbs_certificate().validity().not_after)
     }
 
     /// The serial number, big-endian as encoded: a first byte of 0x80 or more means it is negative.
     pub fn serial(&self) -> &[u8] {
-        self.parsed.tbs_certificate().serial_number().as_bytes()
+        self.0.parsed.tbs_certificate().serial_number().as_bytes()
     }
 
     /// The certified public key, as the DER of a `SubjectPublicKeyInfo`.
     pub fn public_key(&self) -> &[u8] {
-        &self.public_key
+        &self.0.public_key
     }
 
     /// The kind of the certified key.
     pub fn key_algorithm(&self) -> Result<KeyAlgorithm, SignatureError> {
-        verify::key_algorithm(&self.public_key)
+        verify::key_algorithm(&self.0.public_key)
     }
 
     /// Whether the certificate is an authority's: its basic constraints say so, and its key usage does
@@ -135,61 +146,66 @@ impl Certificate {
         self.issuer_name().to_der().unwrap_or_default()
     }
 
+    /// Whether this certificate names `issuer` as its issuer. Its signature is not looked at.
+    pub fn names_as_issuer(&self, issuer: &Self) -> bool {
+        self.issuer_name() == issuer.subject_name()
+    }
+
     /// The SHA-256 hash of the DER form, which is what tools call the fingerprint.
     pub fn thumbprint(&self) -> Thumbprint {
-        Thumbprint(Sha256::digest(&self.der).into())
+        Thumbprint(Sha256::digest(&self.0.der).into())
     }
 
     pub(crate) fn parsed(&self) -> &x509_cert::Certificate {
-        &self.parsed
+        &self.0.parsed
     }
 
     pub(crate) fn subject_name(&self) -> &Name {
-        self.parsed.tbs_certificate().subject()
+        self.0.parsed.tbs_certificate().subject()
     }
 
     pub(crate) fn issuer_name(&self) -> &Name {
-        self.parsed.tbs_certificate().issuer()
+        self.0.parsed.tbs_certificate().issuer()
     }
 
     pub(crate) fn is_v3(&self) -> bool {
-        self.parsed.tbs_certificate().version() == x509_cert::certificate::Version::V3
+        self.0.parsed.tbs_certificate().version() == x509_cert::certificate::Version::V3
     }
 
     pub(crate) fn is_ca(&self) -> bool {
-        self.constraints.is_ca
+        self.0.constraints.is_ca
     }
 
     /// How many authorities may stand between this one and a leaf; `None` where there is no limit.
     pub fn path_len(&self) -> Option<u8> {
-        self.constraints.path_len
+        self.0.constraints.path_len
     }
 
     pub(crate) fn may_sign_certificates(&self) -> bool {
-        self.constraints.key_cert_sign
+        self.0.constraints.key_cert_sign
     }
 
     pub(crate) fn may_authenticate_clients(&self) -> bool {
-        self.constraints.client_auth
+        self.0.constraints.client_auth
     }
 
     /// Verifies the signature on this certificate by `issuer`'s key. Names are not looked at.
     pub(crate) fn verify_signed_by(&self, issuer: &Self) -> Result<(), SignatureError> {
         let (signed, signature) = self.signed_parts().ok_or(SignatureError::Invalid)?;
-        let algorithm = self.parsed.signature_algorithm().oid;
+        let algorithm = self.0.parsed.signature_algorithm().oid;
         verify::verify_with(issuer.public_key(), algorithm, signed, signature)
     }
 
     /// What is signed, and its signature.
     pub(crate) fn signed_parts(&self) -> Option<(&[u8], &[u8])> {
-        Some((first_element(&self.der).ok()?, self.parsed.signature().as_bytes()?))
+        Some((first_element(&self.0.der).ok()?, self.0.parsed.signature().as_bytes()?))
     }
 
     /// Whether the authority key identifier contradicts `issuer`'s subject key identifier. Absent
     /// identifiers contradict nothing.
     pub(crate) fn names_other_issuer_key(&self, issuer: &Self) -> bool {
-        let own = self.parsed.tbs_certificate().get_extension::<AuthorityKeyIdentifier>();
-        let theirs = issuer.parsed.tbs_certificate().get_extension::<SubjectKeyIdentifier>();
+        let own = self.0.parsed.tbs_certificate().get_extension::<AuthorityKeyIdentifier>();
+        let theirs = issuer.parsed().tbs_certificate().get_extension::<SubjectKeyIdentifier>();
         match (own, theirs) {
             (Ok(Some((_, own))), Ok(Some((_, theirs)))) => {
                 own.key_identifier.is_some_and(|own| own != theirs.0)

@@ -68,14 +68,31 @@ fn decode_pem(index: usize, text: &str, into: &mut Vec<Certificate>) -> Result<(
             ChainError::NotBase64 { index, reason: Base64Fault::Malformed }
         }
     })?;
-    if chain.iter().any(|certificate| certificate.as_der().len() > MAX_CERTIFICATE_LEN) {
+    if chain.iter().any(is_too_large) {
         return Err(ChainError::CertificateTooLarge { index, limit: MAX_CERTIFICATE_LEN });
     }
     into.extend(chain.iter().cloned());
-    if into.len() > MAX_CERTIFICATES {
+    check_number(into)
+}
+
+/// The bounds hold for certificates that were read elsewhere, too.
+pub(crate) fn check_bounds(certificates: &[Certificate]) -> Result<(), ChainError> {
+    check_number(certificates)?;
+    match certificates.iter().position(is_too_large) {
+        Some(index) => Err(ChainError::CertificateTooLarge { index, limit: MAX_CERTIFICATE_LEN }),
+        None => Ok(()),
+    }
+}
+
+fn check_number(certificates: &[Certificate]) -> Result<(), ChainError> {
+    if certificates.len() > MAX_CERTIFICATES {
         return Err(ChainError::TooManyCertificates { limit: MAX_CERTIFICATES });
     }
     Ok(())
+}
+
+fn is_too_large(certificate: &Certificate) -> bool {
+    certificate.as_der().len() > MAX_CERTIFICATE_LEN
 }
 
 fn decode_one(index: usize, text: &str) -> Result<Certificate, ChainError> {

@@ -252,6 +252,25 @@ fn x12_no_chain_at_all() {
     assert_eq!(examine(&[], &Chain::new().policy()), Err(ChainError::NoChain));
 }
 
+// What a client has shown in TLS is read already: it is judged as an answer is, within the same bounds.
+#[test]
+fn certificates_that_were_read_are_judged_alike() {
+    let chain = Chain::new();
+    let read = |der: &[u8]| Certificate::from_der(der).unwrap();
+    let [leaf, issuing, root] =
+        [&chain.leaf, &chain.issuing.der, &chain.root.der].map(|it| read(it));
+    let judged =
+        |certificates: &[Certificate]| CertificateChain::accept_read(certificates, &chain.policy());
+    let accepted = CertificateChain::accept(chain.answer(), &chain.policy());
+    assert!(accepted.is_ok());
+    assert_eq!(judged(&[leaf.clone(), issuing.clone(), root.clone()]), accepted);
+    assert_eq!(judged(&[issuing.clone(), leaf.clone(), root]), accepted);
+    assert_eq!(judged(&[]), Err(ChainError::NoChain));
+    assert_eq!(judged(&[issuing]), Err(ChainError::KeyMismatch));
+    let many = Err(ChainError::TooManyCertificates { limit: 8 });
+    assert_eq!(judged(&vec![leaf; 9]), many);
+}
+
 #[test]
 fn x13_more_than_any_real_chain() {
     let chain = Chain::new();

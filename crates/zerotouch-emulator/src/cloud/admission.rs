@@ -1,6 +1,5 @@
 //! Whom a hub lets in.
 
-use base64ct::{Base64, Encoding};
 use zerotouch_credentials::{
     Certificate, CertificateChain, ChainError, ChainPolicy, SasClaims, SasError, Thumbprint,
 };
@@ -112,17 +111,16 @@ fn verify_issued(
     namespace: &Namespace,
     clock: Clock,
 ) -> Result<(), HubRefusal> {
-    let issuer = leaf.issuer();
     let anchor = namespace
         .synchronized()
-        .find(|authority| authority.subject() == issuer)
-        .ok_or(HubRefusal::NotSynchronized { issuer })?;
+        .find(|authority| leaf.names_as_issuer(authority))
+        .ok_or_else(|| HubRefusal::NotSynchronized { issuer: leaf.issuer() })?;
     let policy = ChainPolicy {
         now: Some(clock.wall),
         anchor: Some(anchor),
         ..ChainPolicy::new(leaf.public_key(), device_id)
     };
-    CertificateChain::accept([Base64::encode_string(leaf.as_der())], &policy)?;
+    CertificateChain::accept_read(std::slice::from_ref(leaf), &policy)?;
     Ok(())
 }
 

@@ -14,9 +14,6 @@ use std::time::Duration;
 use chacha20::ChaCha20Rng;
 use rcgen::SanType;
 use serde::{Deserialize, Serialize, Serializer};
-use x509_cert::der::Decode;
-use x509_cert::ext::pkix::SubjectAltName;
-use x509_cert::ext::pkix::name::GeneralName;
 use zerotouch_credentials::{Certificate, KeyAlgorithm, PrivateKey, PrivateKeyError, Signer};
 use zerotouch_time::UnixTime;
 
@@ -183,12 +180,7 @@ impl Authority {
 
 /// The per-device identifier in a certificate, if it holds one.
 pub(super) fn device_identifier(certificate: &Certificate) -> Option<String> {
-    let parsed = x509_cert::Certificate::from_der(certificate.as_der()).ok()?;
-    let (_, names) = parsed.tbs_certificate().get_extension::<SubjectAltName>().ok()??;
-    names.0.iter().find_map(|name| match name {
-        GeneralName::UniformResourceIdentifier(uri) => {
-            uri.as_str().strip_prefix(DEVICE_IDENTIFIER_PREFIX).map(String::from)
-        }
-        _ => None,
-    })
+    let names = certificate.subject_alternative_names().ok()?;
+    let mut uris = names.iter().filter_map(|name| name.strip_prefix("URI:"));
+    uris.find_map(|uri| uri.strip_prefix(DEVICE_IDENTIFIER_PREFIX)).map(String::from)
 }

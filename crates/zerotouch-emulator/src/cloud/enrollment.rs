@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use base64ct::{Base64, Encoding};
 use chacha20::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -239,6 +238,7 @@ impl Enrollments {
         clock: Clock,
     ) -> Result<Attested, DpsRefusal> {
         let leaf = read_leaf(evidence.chain)?;
+        let chain = read_chain(&leaf, evidence.chain).map_err(DpsRefusal::Certificate)?;
         let mut refusal = DpsRefusal::NoEnrollment;
         let mut nearest: Option<(usize, &EnrollmentGroup)> = None;
         for Entry { enrollment: group, .. } in self.groups.values() {
@@ -247,7 +247,7 @@ impl Enrollments {
                 GroupAttestation::X509 { authorities } => authorities.iter().collect(),
                 GroupAttestation::CaReferences { names } => self.referred_to(names),
             };
-            match nearest_of(&authorities, &leaf, evidence, clock) {
+            match nearest_of(&authorities, &chain, evidence.registration_id, clock) {
                 Ok(distance) if nearest.is_none_or(|(least, _)| distance < least) => {
                     nearest = Some((distance, group));
                 }
@@ -273,7 +273,9 @@ impl Enrollments {
         let name = || enrollment.registration_id.clone();
         let by_authority = |authorities: &[&Certificate]| {
             let leaf = read_leaf(evidence.chain)?;
-            nearest_of(authorities, &leaf, evidence, clock).map_err(DpsRefusal::Certificate)?;
+            read_chain(&leaf, evidence.chain)
+                .and_then(|chain| nearest_of(authorities, &chain, evidence.registration_id, clock))
+                .map_err(DpsRefusal::Certificate)?;
             Ok::<_, DpsRefusal>(Proof::Certificate(Box::new(leaf)))
         };
         let proof = match &enrollment.attestation {
@@ -325,26 +327,24 @@ impl<E: Serialize> Entry<E> {
 /// Checks a chain against each authority; yields how far above the leaf the nearest is that vouches for it.
 fn nearest_of(
     authorities: &[&Certificate],
-    leaf: &Certificate,
-    evidence: Evidence<'_>,
+    chain: &[Certificate],
+    registration_id: &str,
     clock: Clock,
 ) -> Result<usize, ChainError> {
-    let certificates: Vec<Certificate> =
-        evidence.chain.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
+    let leaf = chain.first().ok_or(ChainError::NoChain)?;
     let mut refusal = ChainError::Untrusted { root: leaf.issuer() };
     let mut nearest = None;
     for anchor in authorities {
         // Signatures are verified where names fit already.
-        if certificates.iter().all(|one| one.issuer() != anchor.subject()) {
+        if !chain.iter().any(|one| one.names_as_issuer(anchor)) {
             continue;
         }
         let policy = ChainPolicy {
             now: Some(clock.wall),
             anchor: Some(anchor),
-            ..ChainPolicy::new(leaf.public_key(), evidence.registration_id)
+            ..ChainPolicy::new(leaf.public_key(), registration_id)
         };
-        let chain = evidence.chain.iter().map(|der| Base64::encode_string(der));
-        match CertificateChain::accept(chain, &policy) {
+        match CertificateChain::accept_read(chain, &policy) {
             Ok(path) => {
                 let above = path.iter().skip(1).take_while(|one| {
                     one.public_key() != anchor.public_key() || one.subject() != anchor.subject()
@@ -365,6 +365,15 @@ fn taken_by_group(group: &EnrollmentGroup, proof: Proof) -> Attested {
 fn read_leaf(chain: &[Vec<u8>]) -> Result<Certificate, DpsRefusal> {
     let leaf = chain.first().ok_or(DpsRefusal::NoCredential)?;
     Certificate::from_der(leaf).map_err(|_| DpsRefusal::UnreadableCertificate)
+}
+
+/// What a client has shown, its leaf read already.
+fn read_chain(leaf: &Certificate, chain: &[Vec<u8>]) -> Result<Vec<Certificate>, ChainError> {
+    let read = |(index, der): (usize, &Vec<u8>)| {
+        Certificate::from_der(der).map_err(|reason| ChainError::NotACertificate { index, reason })
+    };
+    let others = chain.iter().enumerate().skip(1).map(read);
+    std::iter::once(Ok(leaf.clone())).chain(others).collect()
 }
 
 fn verify_token(
