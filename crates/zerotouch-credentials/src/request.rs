@@ -23,7 +23,8 @@ pub const MAX_COMMON_NAME_CHARS: usize = 64;
 /// A certificate signing request.
 ///
 /// Built, it holds the registration id as its only name, an empty set of attributes, and a
-/// signature that has been verified. Parsed, it is a claim until [`CertificateRequest::verify`].
+/// signature that has been verified, if [`Signer::is_verified`]. Parsed, it is a claim until
+/// [`CertificateRequest::verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRequest {
     der: Vec<u8>,
@@ -88,8 +89,10 @@ impl CertificateRequest {
         };
         let signed = info.to_der().map_err(RequestError::Malformed)?;
         let signature = signer.sign(&signed)?;
-        verify::verify_signature(signer.public_key(), &signed, &signature)
-            .map_err(|_| RequestError::SignerMismatch)?;
+        if signer.is_verified() {
+            verify::verify_signature(signer.public_key(), &signed, &signature)
+                .map_err(|_| RequestError::SignerMismatch)?;
+        }
         let request = CertReq {
             info,
             algorithm: signature_algorithm(signer.algorithm()),

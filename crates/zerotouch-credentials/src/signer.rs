@@ -69,6 +69,15 @@ pub trait Signer: Send + Sync + Debug {
     /// `ECDSA-Sig-Value` of RFC 3279 §2.2.3; an RSA signature is that of RFC 8017 §8.2.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError>;
 
+    /// Whether a request it has signed is verified before it leaves; `true` unless there is a reason.
+    ///
+    /// That finds a token that signs with another key than it shows, or in another form; and it keeps
+    /// back a signature that a fault has spoilt, which together with a good one of the same message gives
+    /// the key away if its nonce was drawn from the message, as RFC 6979 does.
+    fn is_verified(&self) -> bool {
+        true
+    }
+
     /// Signs `message` by RSASSA-PSS (RFC 8017 §8.1) over SHA-256 with a salt of 32 bytes: the one
     /// signature that TLS 1.3 takes from an RSA key. Keys of other kinds have none.
     fn sign_pss(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {

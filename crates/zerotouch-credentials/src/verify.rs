@@ -316,6 +316,7 @@ mod tests {
     use super::*;
     use crate::aws_lc::{self, AwsLcKey};
     use crate::private_key::PrivateKey;
+    use crate::request::CertificateRequest;
     use crate::signer::Signer;
 
     // Which of the two is built in must not be seen: neither takes what the other refuses.
@@ -330,6 +331,8 @@ mod tests {
             let key = PrivateKey::generate(algorithm, &mut rng).unwrap();
             let fast = AwsLcKey::new(&key).unwrap();
             assert_eq!((fast.public_key(), fast.algorithm()), (key.public_key(), algorithm));
+            // A device does not verify its request, as whoever gets it does.
+            CertificateRequest::new(&fast, "press-7").unwrap().verify().unwrap();
             let (_, point) = super::key(key.public_key()).unwrap();
             let judge = |message: &[u8], signature: &[u8]| {
                 let fast = aws_lc::verify(curve, hash, point, message, signature);

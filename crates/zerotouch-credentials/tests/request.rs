@@ -343,32 +343,45 @@ fn signatures_verify_under_their_own_key_alone() {
     }
 }
 
-/// A token that signs with another key than it shows.
+/// A token that signs with another key than it shows, and may claim that it does not.
 #[derive(Debug)]
-struct MixedUp(PrivateKey, PrivateKey);
+struct MixedUp {
+    shown: PrivateKey,
+    used: PrivateKey,
+    is_verified: bool,
+}
 
 impl Signer for MixedUp {
     fn algorithm(&self) -> KeyAlgorithm {
-        self.0.algorithm()
+        self.shown.algorithm()
     }
 
     fn public_key(&self) -> &[u8] {
-        self.0.public_key()
+        self.shown.public_key()
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
-        self.1.sign(message)
+        self.used.sign(message)
+    }
+
+    fn is_verified(&self) -> bool {
+        self.is_verified
     }
 }
 
-// A mixed-up slot must show here, and not as the authority's riddle.
+// A mixed-up slot must show here, and not as the authority's riddle. Only who says that it need not be
+// looked at is believed, and a key in software whose nonces come from the message never says so.
 #[test]
 fn a_request_is_verified_before_it_leaves() {
-    let mixed_up = MixedUp(Key::new(3).key, Key::new(4).key);
+    let [shown, used] = [3, 4].map(|seed| Key::new(seed).key);
+    assert!(shown.is_verified());
+    let mut mixed_up = MixedUp { shown, used, is_verified: true };
     assert!(matches!(
         CertificateRequest::new(&mixed_up, DEVICE),
         Err(RequestError::SignerMismatch)
     ));
+    mixed_up.is_verified = false;
+    assert!(CertificateRequest::new(&mixed_up, DEVICE).unwrap().verify().is_err());
 }
 
 // A file of a request may come from openssl, from a log of what was sent, or from us.
