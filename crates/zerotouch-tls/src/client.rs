@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::Resumption;
+use rustls::client::{Resumption, TicketRequest};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
@@ -27,8 +27,9 @@ const KEPT: usize = 2;
 /// offers no ALPN protocol. There is no way to switch a check off.
 #[derive(Clone, Debug)]
 pub struct TlsClient {
-    provider: Arc<CryptoProvider>,
     roots: Arc<RootCertStore>,
+    /// What all configurations share: without an identity, and without resumption.
+    common: Arc<ClientConfig>,
     resumption: bool,
     /// The most recent last.
     kept: Arc<Mutex<Vec<Kept>>>,
@@ -93,7 +94,14 @@ impl TlsClient {
         roots: &Roots,
     ) -> Result<Self, TlsConfigError> {
         let roots = Arc::new(roots.load()?);
-        Ok(Self { provider, roots, resumption: true, kept: Arc::default() })
+        // Never the process-wide default provider: two crates enabling two of them make that panic.
+        let mut common = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(TlsConfigError::Provider)?
+            .with_root_certificates(Arc::clone(&roots))
+            .with_no_client_auth();
+        common.resumption = Resumption::disabled();
+        Ok(Self { roots, common: Arc::new(common), resumption: true, kept: Arc::default() })
     }
 
     /// Whether reconnections may resume the session, by tickets that are kept in memory. They may by
@@ -102,6 +110,9 @@ impl TlsClient {
     #[must_use]
     pub fn resumption(mut self, resumption: bool) -> Self {
         self.resumption = resumption;
+        // RFC 9149: a server that knows the extension makes no tickets for nothing.
+        let none = TicketRequest { new_session_count: 0, resumption_count: 0 };
+        Arc::make_mut(&mut self.common).send_ticket_request = (!resumption).then_some(none);
         self.kept = Arc::default();
         self
     }
@@ -146,20 +157,14 @@ impl TlsClient {
         &self,
         identity: Option<(Arc<dyn Signer>, &CertificateChain)>,
     ) -> Result<Arc<ClientConfig>, TlsConfigError> {
-        // Never the process-wide default provider: two crates enabling two of them make that panic.
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(TlsConfigError::Provider)?
-            .with_root_certificates(Arc::clone(&self.roots));
-        let mut config = match identity {
-            None => builder.with_no_client_auth(),
-            Some((signer, chain)) => {
-                let key = certified_key(signer, chain)?;
-                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
-            }
-        };
-        if !self.resumption {
-            config.resumption = Resumption::disabled();
+        let mut config = ClientConfig::clone(&self.common);
+        if let Some((signer, chain)) = identity {
+            let key = certified_key(signer, chain)?;
+            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(key));
+        }
+        if self.resumption {
+            // Its own: a session of one identity is not resumed by another.
+            config.resumption = Resumption::default();
         }
         Ok(Arc::new(config))
     }

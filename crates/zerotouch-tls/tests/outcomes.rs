@@ -81,10 +81,11 @@ fn the_provider_is_the_callers_choice() {
     let roots = Roots::Pem(authority.root_pem());
     let of = |suites: Vec<_>| {
         let provider = rustls::crypto::CryptoProvider { cipher_suites: suites, ..provider.clone() };
-        TlsClient::with_provider(Arc::new(provider), &roots).unwrap().config(None)
+        TlsClient::with_provider(Arc::new(provider), &roots)
     };
     let server = Server::start(&plan(&authority));
-    let stream = connect(server.address, "localhost", of(vec![suite]).unwrap()).unwrap();
+    let config = of(vec![suite]).unwrap().config(None).unwrap();
+    let stream = connect(server.address, "localhost", config).unwrap();
     assert_eq!(stream.conn.negotiated_cipher_suite(), Some(suite));
     drop(stream);
     server.finish().ok();

@@ -93,6 +93,22 @@ fn resumption_can_be_switched_off() {
     }
 }
 
+// Tickets that nobody will use are work for both sides: a client that resumes nothing asks for none
+// (RFC 9149), and one that may resume leaves their number to the server.
+#[test]
+fn no_tickets_are_asked_for_in_vain() {
+    let authority = Authority::new("authority", 1);
+    let client = TlsClient::new(&Roots::Pem(authority.root_pem())).unwrap();
+    let asked = |client: &TlsClient| {
+        let asked = client.config(None).unwrap().send_ticket_request;
+        asked.map(|asked| (asked.new_session_count, asked.resumption_count))
+    };
+    assert_eq!(asked(&client), None);
+    let client = client.resumption(false);
+    assert_eq!(asked(&client), Some((0, 0)));
+    assert_eq!(asked(&client.resumption(true)), None);
+}
+
 // After a renewal a ticket of the old certificate would connect the device as before, and the new
 // certificate would count as accepted without having been shown.
 #[test]

@@ -63,6 +63,8 @@ impl ServerTls {
             .with_single_cert(vec![CertificateDer::from(certificate.as_der().to_vec())], key)?;
         // One reconnection needs one, and brings the next.
         config.send_tls13_tickets = 1;
+        // Nor more for those who ask for a number, but none for those who ask for none (RFC 9149).
+        config.max_tls13_tickets = 1;
         let ca_pem = crate::pem::certificate(authority.certificate());
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), ca_pem })
     }

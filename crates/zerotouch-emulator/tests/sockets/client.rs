@@ -59,6 +59,14 @@ impl Client {
                 config.with_client_auth_cert(chain, key).unwrap()
             }
         };
+        Self::dial_by(emulator, name, config)
+    }
+
+    pub(crate) fn dial_by(
+        emulator: &Emulator,
+        name: &str,
+        config: ClientConfig,
+    ) -> io::Result<Self> {
         let tcp = TcpStream::connect(emulator.address())?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;

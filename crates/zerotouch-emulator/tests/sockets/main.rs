@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
+use rustls::client::TicketRequest;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
@@ -129,6 +130,29 @@ fn a_device_goes_the_whole_way_over_tls() {
         );
         drop(hub);
         expect(&emulator, |e| matches!(e, CloudEvent::Disconnected { .. }));
+    }
+}
+
+// A ticket is work for both sides: there is one for whoever says nothing, as reconnections want it, and
+// none for who asks for none (RFC 9149).
+#[test]
+fn tickets_are_not_made_in_vain() {
+    let emulator = emulator();
+    let asks = |count| TicketRequest { new_session_count: count, resumption_count: count };
+    for (request, tickets) in [(None, 1), (Some(asks(0)), 0), (Some(asks(9)), 1)] {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.send_ticket_request = request;
+        let mut client = Client::dial_by(&emulator, "localhost", config).unwrap();
+        // Tickets come before the answer, if at all.
+        client.connect("d", "0neEMULATOR/registrations/d/api-version=2019-03-31", None);
+        assert_eq!(client.stream.conn.tls13_tickets_received(), tickets);
     }
 }
 
