@@ -22,7 +22,7 @@ use crate::transport::transport_failure;
 use crate::tunnel::{self, Tunnel};
 use crate::web_socket::WebSocket;
 
-/// How much is taken at a time, so that no more than this waits for the socket.
+/// How much is taken at a time, so that little more than twice this waits for the socket.
 const MAX_PIECE: usize = 16 * 1024;
 
 #[derive(Debug)]
@@ -140,9 +140,10 @@ impl Channel {
         ended
     }
 
-    /// Takes bytes of MQTT's, how many it says: none unless everything before them was transmitted.
+    /// Takes bytes of MQTT's, how many it says: none while a whole piece before them waits for the socket.
     pub fn send(&mut self, bytes: &[u8]) -> Result<usize, TransportFailure> {
-        if !self.is_open() || self.poll_transmit().is_some() {
+        let waiting = self.poll_transmit().map_or(0, <[u8]>::len);
+        if !self.is_open() || waiting >= MAX_PIECE {
             return Ok(0);
         }
         let piece = &bytes[..bytes.len().min(MAX_PIECE)];

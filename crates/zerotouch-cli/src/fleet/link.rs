@@ -39,11 +39,12 @@ impl Link {
             tcp.set_nodelay(true).map_err(|error| transport_failure(&error))?;
             let mut fate = Ok(());
             loop {
-                flush(&tcp, &mut channel).await?;
-                fate?;
-                if channel.is_open() {
+                // The end of the handshake goes out with what MQTT says first.
+                if fate.is_ok() && channel.is_open() {
                     return Ok::<_, TransportFailure>(tcp);
                 }
+                flush(&tcp, &mut channel).await?;
+                fate?;
                 tcp.readable().await.map_err(|error| transport_failure(&error))?;
                 // Even a failure may have last words.
                 fate = read(&tcp, |bytes| channel.handle_bytes(bytes, |_| {})).map(drop);
@@ -126,7 +127,7 @@ impl Link {
     /// Says goodbye; whether it is heard makes no difference.
     pub(super) async fn leave(mut self) {
         self.mqtt.disconnect();
-        // All in one write, where nothing stands before it.
+        // All in one write.
         if let Some(bytes) = self.mqtt.poll_transmit() {
             let _ = self.channel.send(bytes);
         }
@@ -159,10 +160,14 @@ impl Link {
 
     async fn flush(&mut self) -> Result<(), TransportFailure> {
         loop {
+            if let Some(bytes) = self.mqtt.poll_transmit() {
+                let taken = self.channel.send(bytes)?;
+                self.mqtt.handle_transmitted(taken);
+            }
             flush(&self.tcp, &mut self.channel).await?;
-            let Some(bytes) = self.mqtt.poll_transmit() else { return Ok(()) };
-            let taken = self.channel.send(bytes)?;
-            self.mqtt.handle_transmitted(taken);
+            if self.mqtt.poll_transmit().is_none() {
+                return Ok(());
+            }
         }
     }
 }
