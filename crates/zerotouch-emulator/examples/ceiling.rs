@@ -10,7 +10,8 @@
 //! implementations that both use: two TLS handshakes with the device's certificate; a certificate request
 //! signed, and verified by the service; the device's first certificate verified; the new one issued,
 //! verified by the device with that of its issuer, and verified by the hub. No socket, no MQTT, no parsing
-//! but what TLS does. That a device checks its own signature (a token may sign amiss) is not counted.
+//! but what TLS does. That a device verifies its own request, as it does where the key signs elsewhere or by
+//! RFC 6979, is not counted.
 
 use std::error::Error;
 use std::hint::black_box;
