@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use zerotouch_device::{Event, RenewalFailure, RenewalPolicy, State};
+use zerotouch_device::{Credential, Event, RenewalFailure, RenewalPolicy, State};
 use zerotouch_emulator::cloud::{CredentialPolicy, Fixture, HubApiVersion, HubSettings};
 use zerotouch_store::{Change, Identity};
 use zerotouch_time::UnixTime;
@@ -221,4 +221,28 @@ fn a_device_whose_clock_is_set_late_renews_then() {
     assert_eq!(count(&bench, |event| matches!(event, Event::RenewalRequested { .. })), 0);
     bench.now.wall = Some(UnixTime::from_secs(wall.as_secs() + 17 * 3600));
     bench.run_until_within(2 * HOUR, |bench| bench.generation() == 2);
+}
+
+// What the hub held ready comes before SUBACK, and so before the certificate in use, which could not be
+// stored as active, is tried for that again. It waits: two changes under way at once would take each
+// other's place, and a certificate would become active that no hub has seen.
+#[test]
+fn a_renewal_held_ready_waits_for_the_certificate_in_use() {
+    let mut bench = Bench::new();
+    bench.store_fails = Box::new(|change| matches!(change, Change::Activate));
+    bench.start();
+    bench.run_until(|bench| bench.device.state() == State::Connected && bench.changes.len() == 2);
+    bench.store_fails = Box::new(|_| false);
+
+    bench.garbles = Box::new(|_| Vec::new());
+    bench.device.renew(bench.now).unwrap();
+    bench.wait(Duration::from_secs(60));
+    bench.garbles = Box::new(|bytes| bytes);
+    bench.cut();
+    bench.run_until(|bench| bench.generation() == 2);
+    let changes = ["begin", "stage", "begin", "activate", "stage", "activate"];
+    assert_eq!(bench.changes, changes);
+    let accepted =
+        |event: &Event| matches!(event, Event::Connected { credential: Credential::Staged, .. });
+    assert_eq!(count(&bench, accepted), 3, "twice the first certificate, then the second");
 }
