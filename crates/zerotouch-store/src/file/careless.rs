@@ -15,7 +15,7 @@ use super::simulated::Simulated;
 
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Slip {
+pub enum Slip {
     /// A file is renamed before its content is durable, and never made so.
     NoFileSync,
     /// New names are never made durable.

@@ -56,7 +56,7 @@ mod record;
 mod survey;
 mod vault;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "simulated"))]
 mod careless;
 #[cfg(test)]
 mod crashes;
@@ -70,8 +70,10 @@ mod processes;
 mod readers;
 #[cfg(test)]
 mod refusals;
-#[cfg(test)]
+#[cfg(any(test, feature = "simulated"))]
 mod simulated;
+#[cfg(any(test, feature = "simulated"))]
+pub mod simulation;
 #[cfg(test)]
 mod tests;
 

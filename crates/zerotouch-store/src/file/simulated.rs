@@ -1,4 +1,4 @@
-//! A directory in memory that can lose power: the file layer of the crash tests.
+//! A directory in memory that can lose power: the file layer of the crash tests and of simulations.
 //!
 //! It keeps apart what the running system shows and what the disk holds, and enumerates what the
 //! disk may hold after a loss of power: of the un-synced changes of names any subset, and of each
@@ -6,11 +6,13 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::format;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::string::{String, ToString};
+#[cfg(test)]
 use std::vec;
 use std::vec::Vec;
 
@@ -21,11 +23,12 @@ use super::error::{FileError, Operation};
 use super::names::{Names, TEMPORARY_PREFIX};
 
 /// Names and contents, as one finds them after a crash.
+#[cfg(test)]
 pub(crate) type Contents = BTreeMap<String, Vec<u8>>;
 
 /// What happens when the fuse has burnt down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// The power goes: a write is torn, nothing else happens, and nothing will any more.
     Crash,
     /// The operation fails without effect; the next ones work. A file that failed to sync stays
@@ -57,7 +60,6 @@ enum Fuse {
         fault: Fault,
     },
     Struck,
-    Full,
     PowerOff,
 }
 
@@ -68,7 +70,9 @@ struct Disk {
     durable_names: BTreeMap<String, usize>,
     unsynced: Vec<NameChange>,
     temporaries: usize,
+    operations: usize,
     fuse: Fuse,
+    full: bool,
     failing_syncs: usize,
 }
 
@@ -91,8 +95,127 @@ enum NameChange {
 
 /// The directory. Clones of the handle share one disk.
 #[derive(Clone, Default)]
-pub(crate) struct Simulated(Rc<RefCell<Disk>>);
+pub struct Simulated(Rc<RefCell<Disk>>);
 
+/// Names, and nothing of what is in them.
+impl fmt::Debug for Simulated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Simulated").field(&self.0.borrow().names.keys()).finish()
+    }
+}
+
+impl Simulated {
+    /// An empty directory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same machine once more, un-synced changes and all; the fuse taken out, the power on.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let disk = Disk { fuse: Fuse::None, ..self.0.borrow().clone() };
+        Self(Rc::new(RefCell::new(disk)))
+    }
+
+    /// Lets `operations` succeed, then strikes once.
+    pub fn arm(&self, operations: usize, fault: Fault) {
+        self.0.borrow_mut().fuse = Fuse::Burning { operations, fault };
+    }
+
+    /// Takes the fuse out. Power that is off stays off.
+    pub fn disarm(&self) {
+        let mut disk = self.0.borrow_mut();
+        if !matches!(disk.fuse, Fuse::PowerOff) {
+            disk.fuse = Fuse::None;
+        }
+    }
+
+    /// Whether the fault has struck.
+    pub fn has_struck(&self) -> bool {
+        matches!(self.0.borrow().fuse, Fuse::Struck | Fuse::PowerOff)
+    }
+
+    /// How many operations there have been.
+    pub fn operations(&self) -> usize {
+        self.0.borrow().operations
+    }
+
+    /// There is space again.
+    pub fn mend(&self) {
+        self.0.borrow_mut().full = false;
+    }
+
+    /// The power goes, and comes back: what the disk holds is one of the states that
+    /// this may leave. `draw` chooses among so many, counted from 0.
+    pub fn lose_power(&self, mut draw: impl FnMut(usize) -> usize) {
+        let mut disk = self.0.borrow_mut();
+        let disk = &mut *disk;
+        for change in std::mem::take(&mut disk.unsynced) {
+            if draw(2) == 1 {
+                change.apply_to(&mut disk.durable_names);
+            }
+        }
+        disk.names = disk.durable_names.clone();
+        for &file in disk.names.values() {
+            let content = &mut disk.files[file];
+            if content.shown != content.durable {
+                let versions = content.versions();
+                let drawn = draw(versions.len());
+                content.durable = versions.into_iter().nth(drawn).unwrap_or_default();
+                content.shown = content.durable.clone();
+            }
+            content.lost = false;
+        }
+        disk.fuse = Fuse::None;
+    }
+
+    /// Performs an operation, or what is left of it once the fuse has burnt down.
+    fn operate<T>(
+        &self,
+        operation: Operation,
+        name: &str,
+        effect: impl FnOnce(&mut Disk, Effect) -> io::Result<T>,
+    ) -> Result<T, FileError> {
+        let mut disk = self.0.borrow_mut();
+        let failed = || Err(io::Error::other("a fault was injected"));
+        let needs_space =
+            matches!(operation, Operation::Create | Operation::Write | Operation::Rename);
+        disk.operations += 1;
+        let strikes = match &mut disk.fuse {
+            Fuse::None | Fuse::Struck | Fuse::PowerOff => None,
+            Fuse::Burning { operations: 0, fault } => Some(*fault),
+            Fuse::Burning { operations, .. } => {
+                *operations -= 1;
+                None
+            }
+        };
+        if let Some(fault) = strikes {
+            disk.fuse = if fault == Fault::Crash { Fuse::PowerOff } else { Fuse::Struck };
+            disk.full |= fault == Fault::Full;
+        }
+        let done = match (strikes, operation) {
+            (None, _) if matches!(disk.fuse, Fuse::PowerOff) => {
+                Err(io::Error::other("the power is off"))
+            }
+            (None | Some(Fault::Full | Fault::Short), _) if disk.full && needs_space => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            (Some(Fault::Short), Operation::Write) => effect(&mut disk, Effect::Half),
+            (None | Some(Fault::Full | Fault::Short), _) => effect(&mut disk, Effect::Whole),
+            (Some(Fault::Crash), Operation::Write) if !disk.full => {
+                effect(&mut disk, Effect::Half).and_then(|_| failed())
+            }
+            (Some(Fault::Fail), Operation::Sync) => {
+                effect(&mut disk, Effect::Spoilt).and_then(|_| failed())
+            }
+            (Some(Fault::FailLate), _) => effect(&mut disk, Effect::Whole).and_then(|_| failed()),
+            (Some(Fault::Crash | Fault::Fail), _) => failed(),
+        };
+        done.map_err(|source| FileError::Io { operation, path: self.path_of(name), source })
+    }
+}
+
+#[cfg(test)]
 impl Simulated {
     /// A directory that holds `contents` durably.
     pub(crate) fn from_contents(contents: &Contents) -> Self {
@@ -109,22 +232,6 @@ impl Simulated {
         Self(Rc::new(RefCell::new(disk)))
     }
 
-    /// The same machine once more, un-synced changes and all; the fuse taken out, the power on.
-    pub(crate) fn fork(&self) -> Self {
-        let disk = Disk { fuse: Fuse::None, ..self.0.borrow().clone() };
-        Self(Rc::new(RefCell::new(disk)))
-    }
-
-    /// Lets `operations` succeed, then strikes once.
-    pub(crate) fn arm(&self, operations: usize, fault: Fault) {
-        self.0.borrow_mut().fuse = Fuse::Burning { operations, fault };
-    }
-
-    /// Whether the fault has struck.
-    pub(crate) fn has_struck(&self) -> bool {
-        matches!(self.0.borrow().fuse, Fuse::Struck | Fuse::Full | Fuse::PowerOff)
-    }
-
     /// Lets the next `syncs` syncs of files fail, and lose what they were for.
     pub(crate) fn fail_syncs(&self, syncs: usize) {
         self.0.borrow_mut().failing_syncs = syncs;
@@ -137,11 +244,6 @@ impl Simulated {
         let files = disk.files.iter().enumerate();
         let unnamed = files.filter(|(file, content)| content.keyed && !named.contains(file));
         unnamed.map(|(file, content)| (file, content.durable.clone())).collect()
-    }
-
-    /// There is space again.
-    pub(crate) fn mend(&self) {
-        self.0.borrow_mut().fuse = Fuse::Struck;
     }
 
     /// The file names that a process sees.
@@ -160,52 +262,9 @@ impl Simulated {
         let survivors = 0..1_u32 << changes;
         survivors.flat_map(|survivors| disk.with_surviving(survivors)).collect()
     }
-
-    /// Performs an operation, or what is left of it once the fuse has burnt down.
-    fn operate<T>(
-        &self,
-        operation: Operation,
-        name: &str,
-        effect: impl FnOnce(&mut Disk, Effect) -> io::Result<T>,
-    ) -> Result<T, FileError> {
-        let mut disk = self.0.borrow_mut();
-        let failed = || Err(io::Error::other("a fault was injected"));
-        let full = || Err(io::ErrorKind::StorageFull.into());
-        let needs_space =
-            matches!(operation, Operation::Create | Operation::Write | Operation::Rename);
-        let done = match disk.fuse {
-            Fuse::Full if needs_space => full(),
-            Fuse::None | Fuse::Struck | Fuse::Full => effect(&mut disk, Effect::Whole),
-            Fuse::PowerOff => Err(io::Error::other("the power is off")),
-            Fuse::Burning { operations: 0, fault } => {
-                disk.fuse = match fault {
-                    Fault::Crash => Fuse::PowerOff,
-                    Fault::Full => Fuse::Full,
-                    Fault::Fail | Fault::FailLate | Fault::Short => Fuse::Struck,
-                };
-                match (fault, operation) {
-                    (Fault::Short, Operation::Write) => effect(&mut disk, Effect::Half),
-                    (Fault::Full, _) if needs_space => full(),
-                    (Fault::Short | Fault::Full, _) => effect(&mut disk, Effect::Whole),
-                    (Fault::Crash, Operation::Write) => {
-                        effect(&mut disk, Effect::Half).and_then(|_| failed())
-                    }
-                    (Fault::Fail, Operation::Sync) => {
-                        effect(&mut disk, Effect::Spoilt).and_then(|_| failed())
-                    }
-                    (Fault::FailLate, _) => effect(&mut disk, Effect::Whole).and_then(|_| failed()),
-                    (Fault::Crash | Fault::Fail, _) => failed(),
-                }
-            }
-            Fuse::Burning { operations, fault } => {
-                disk.fuse = Fuse::Burning { operations: operations - 1, fault };
-                effect(&mut disk, Effect::Whole)
-            }
-        };
-        done.map_err(|source| FileError::Io { operation, path: self.path_of(name), source })
-    }
 }
 
+#[cfg(test)]
 impl Disk {
     fn with_surviving(&self, survivors: u32) -> Vec<Contents> {
         let mut names = self.durable_names.clone();
@@ -230,7 +289,9 @@ impl Disk {
         }
         states
     }
+}
 
+impl Disk {
     fn change(&mut self, change: NameChange) {
         change.apply_to(&mut self.names);
         self.unsynced.push(change);
@@ -357,7 +418,8 @@ impl Directory for Simulated {
     }
 
     fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
-        Ok(self.shown().remove(name).map(Zeroizing::new))
+        let disk = self.0.borrow();
+        Ok(disk.names.get(name).map(|&file| Zeroizing::new(disk.files[file].shown.clone())))
     }
 
     fn names(&self) -> Result<Names, FileError> {
