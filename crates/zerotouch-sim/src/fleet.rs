@@ -61,14 +61,7 @@ pub fn fleet(seed: u64, devices: usize, outage: Outage) -> Result<Curve, WorldEr
         }
     };
     let incident = Incident { service, ..Incident::new(At::Millis(BEGINS), LASTS, fault) };
-    let plan = Plan {
-        seed,
-        devices,
-        minutes: 0,
-        validity_hours: 720,
-        hardware: false,
-        incidents: vec![incident],
-    };
+    let plan = Plan { devices, minutes: 0, incidents: vec![incident], ..Plan::calm(seed) };
     let weather = Weather { pieces: false, ..Weather::default() };
     let options = Options { weather, start_spread, ..Options::default() };
     let mut world = World::new(&plan, options)?;

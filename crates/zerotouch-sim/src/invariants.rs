@@ -6,30 +6,33 @@
 //!
 //! | name | what holds |
 //! |---|---|
+//! | `store` | what is stored stays; after a power cut the store holds that, or what was being stored, whole |
 //! | `identity` | once a store held a whole identity it holds one; keys fit their certificates; numbers grow |
 //! | `key` | no private key is in what leaves the device; what is asked for is asked with the key that is stored |
 //! | `request` | at most one certificate request is in flight; one id names one request |
 //! | `activation` | only what a hub has accepted becomes active |
 //! | `credential` | what is shown is what the store holds, and it is named by its name |
 //! | `telemetry` | what is acknowledged has arrived, first arrivals are in order, nothing is dropped |
+//! | `wishes` | what the cloud has as delivered was delivered; an answer is to a call, and there is one |
 //! | `pace` | nothing is asked before `retry-after`, a ladder or the poll budget allows it |
 //! | `connections` | a device holds one connection at a time |
 //! | `story` | a change of state is explained by an event |
 //! | `memory` | queues and connections stay within bounds |
 //! | `return` | a device whose faults have ceased is connected again in time, and its telemetry is acknowledged |
 
+mod identity;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use base64ct::{Base64, Encoding};
 use serde::Deserialize;
-use zerotouch_credentials::Thumbprint;
-use zerotouch_device::{ConnectionId, Credential, Dial, Event, State};
-use zerotouch_emulator::cloud::CloudEvent;
-use zerotouch_mqtt_codec::{ConnAck, Packet, Publish};
-use zerotouch_store::{Change, Identity, Key};
+use zerotouch_device::{ConnectionId, Dial, Event, State};
+use zerotouch_emulator::cloud::{CloudEvent, CommandOutcome};
+use zerotouch_mqtt_codec::{Packet, Publish};
+use zerotouch_store::{Change, Identity};
 use zerotouch_time::Instant;
 
+use self::identity::{Activation, Durable, SecretKey, TrueCredential, WholeIdentity};
 use crate::plan::Service;
 
 /// What an invariant is told.
@@ -41,7 +44,9 @@ pub(crate) enum Seen<'a> {
     Dial(&'a Dial, Service),
     /// It has no connection any more, for whatever reason.
     Disconnected(ConnectionId),
-    /// Its store has made a change.
+    /// Its store begins to make a change.
+    Storing(&'a Change),
+    /// Its store has made it.
     Stored(&'a Change),
     /// The application asks for a renewal.
     Renew,
@@ -55,6 +60,10 @@ pub(crate) enum Seen<'a> {
     Acknowledged(u32),
     /// A message has arrived at its hub.
     Arrived(u32),
+    /// The application was given a message of the cloud.
+    Delivered(&'a str),
+    /// The cloud calls a method, under this id.
+    Called(&'a str),
     /// Something else has happened in the cloud.
     Cloud(&'a CloudEvent),
 }
@@ -86,12 +95,14 @@ pub(crate) struct Invariants(Vec<Box<dyn Invariant>>);
 impl Invariants {
     pub(crate) fn new() -> Self {
         Self(vec![
+            Box::new(Durable::default()),
             Box::new(WholeIdentity::default()),
             Box::new(SecretKey::default()),
             Box::new(OneRequest::default()),
             Box::new(Activation::default()),
             Box::new(TrueCredential::default()),
             Box::new(Telemetry::default()),
+            Box::new(Wishes::default()),
             Box::new(Pace::default()),
             Box::new(OneConnection::default()),
             Box::new(Explained::default()),
@@ -144,101 +155,6 @@ fn publish_to<'a>(packet: &'a Packet<'a>, prefix: &str) -> Option<&'a Publish<'a
     }
 }
 
-/// A whole identity stays one.
-#[derive(Debug, Default)]
-struct WholeIdentity {
-    was_whole: bool,
-    last_number: u64,
-}
-
-impl Invariant for WholeIdentity {
-    fn name(&self) -> &'static str {
-        "identity"
-    }
-
-    fn see(&mut self, scene: Scene<'_>, seen: &Seen<'_>) -> Result<(), String> {
-        if !matches!(seen, Seen::Booted | Seen::Stored(_)) {
-            return Ok(());
-        }
-        let identity = scene.identity;
-        if self.was_whole && identity.active.is_none() {
-            return Err("it held an identity, and its store holds none".into());
-        }
-        if identity.last_number < self.last_number {
-            return Err("numbers of generations went back".into());
-        }
-        self.last_number = identity.last_number;
-        self.was_whole |= identity.active.is_some();
-        let generations = identity.staged.iter().chain(&identity.active).chain(&identity.previous);
-        for generation in generations {
-            if generation.key.public_key() != generation.chain.leaf().public_key() {
-                return Err(format!("the key of generation {} is another's", generation.number));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Private keys stay where they are.
-#[derive(Debug, Default)]
-struct SecretKey {
-    /// What would betray a key: its number, and a line of its text.
-    secrets: Vec<Vec<u8>>,
-}
-
-/// Whether `needle` is in `hay`.
-fn contains(hay: &[u8], needle: &[u8]) -> bool {
-    needle.split_first().is_some_and(|(first, _)| {
-        hay.len() >= needle.len()
-            && (0..=hay.len() - needle.len())
-                .any(|at| hay[at] == *first && &hay[at..at + needle.len()] == needle)
-    })
-}
-
-impl Invariant for SecretKey {
-    fn name(&self) -> &'static str {
-        "key"
-    }
-
-    fn see(&mut self, scene: Scene<'_>, seen: &Seen<'_>) -> Result<(), String> {
-        match seen {
-            Seen::Stored(Change::Begin { key: Key::Software(key), .. }) => {
-                let pem = key.to_pkcs8_pem().map_err(|error| error.to_string())?;
-                let lines: Vec<&str> = pem.lines().filter(|line| !line.starts_with('-')).collect();
-                let der = Base64::decode_vec(&lines.concat()).unwrap_or_default();
-                // An OCTET STRING of as many bytes as the curve's: the private number.
-                let number = der.windows(2).position(|pair| matches!(pair, [4, 32 | 48]));
-                let length = number.and_then(|at| der.get(at + 1)).copied().unwrap_or(0);
-                let number = number.and_then(|at| der.get(at + 2..at + 2 + usize::from(length)));
-                self.secrets.extend(number.map(<[u8]>::to_vec));
-                self.secrets.extend(lines.get(1).map(|line| line.as_bytes().to_vec()));
-            }
-            Seen::Sent(packet) => {
-                let Some(publish) = publish_to(packet, "") else { return Ok(()) };
-                let topic = publish.topic.as_str();
-                let asks = topic.starts_with(REGISTER) || topic.starts_with(RENEW);
-                let csr = if asks { body(publish).csr } else { None };
-                let csr = csr.and_then(|csr| Base64::decode_vec(&csr).ok()).unwrap_or_default();
-                let betrays =
-                    |secret: &Vec<u8>| contains(publish.payload, secret) || contains(&csr, secret);
-                if self.secrets.iter().any(betrays) {
-                    return Err("a private key leaves it".into());
-                }
-                let identity = scene.identity;
-                let pending = identity.pending.as_ref().map(|one| &one.key);
-                // An answer to an earlier connection may come in the bytes that had it asked anew.
-                let staged = identity.staged.as_ref().map(|one| &one.key);
-                let asked = |key: &Key| contains(&csr, key.public_key());
-                if !csr.is_empty() && !pending.into_iter().chain(staged).any(asked) {
-                    return Err("it asks with a key that is not stored".into());
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
 /// One certificate request at a time.
 #[derive(Debug, Default)]
 struct OneRequest {
@@ -285,95 +201,6 @@ impl Invariant for OneRequest {
     }
 }
 
-/// Nothing becomes active unseen.
-#[derive(Debug, Default)]
-struct Activation {
-    accepted: BTreeSet<[u8; 32]>,
-    active: Option<[u8; 32]>,
-}
-
-fn print(thumbprint: &Thumbprint) -> [u8; 32] {
-    *thumbprint.as_bytes()
-}
-
-impl Invariant for Activation {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
-
-    fn see(&mut self, scene: Scene<'_>, seen: &Seen<'_>) -> Result<(), String> {
-        match seen {
-            Seen::Cloud(CloudEvent::HubConnected { thumbprint: Some(thumbprint), .. }) => {
-                self.accepted.insert(print(thumbprint));
-            }
-            Seen::Booted | Seen::Stored(_) => {
-                let active = scene.identity.active.as_ref();
-                let active = active.map(|one| print(&one.chain.leaf().thumbprint()));
-                let is_new = active != self.active;
-                self.active = active;
-                if is_new && active.is_some_and(|active| !self.accepted.contains(&active)) {
-                    return Err("a certificate is active that no hub has accepted".into());
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-/// What is shown is what is stored, and what is named is what was shown.
-#[derive(Debug, Default)]
-struct TrueCredential {
-    shown: Option<Thumbprint>,
-    accepted: bool,
-}
-
-impl Invariant for TrueCredential {
-    fn name(&self) -> &'static str {
-        "credential"
-    }
-
-    fn see(&mut self, scene: Scene<'_>, seen: &Seen<'_>) -> Result<(), String> {
-        let identity = scene.identity;
-        match seen {
-            Seen::Dial(dial, service) => {
-                self.accepted = false;
-                self.shown = dial.identity.as_ref().map(|one| one.chain.leaf().thumbprint());
-                let stored = identity.staged.iter().chain(&identity.active);
-                let mut stored = stored.chain(&identity.previous);
-                let is_stored = self
-                    .shown
-                    .is_some_and(|shown| stored.any(|one| one.chain.leaf().thumbprint() == shown));
-                if *service == Service::Hub && !is_stored {
-                    return Err("it shows its hub a certificate that is not stored".into());
-                }
-            }
-            Seen::Heard(Service::Hub, Packet::ConnAck(ConnAck::Accepted { .. })) => {
-                self.accepted = true;
-            }
-            Seen::Event(Event::Connected { credential, thumbprint, .. }) => {
-                if !self.accepted {
-                    return Err("it says it is connected, and no hub has said so".into());
-                }
-                if *thumbprint != self.shown {
-                    return Err("it names another certificate than it has shown".into());
-                }
-                let of = match credential {
-                    Credential::Staged => identity.staged.as_ref(),
-                    Credential::Active => identity.active.as_ref(),
-                    Credential::Previous => identity.previous.first(),
-                    Credential::Bootstrap => None,
-                };
-                if of.map(|one| one.chain.leaf().thumbprint()) != self.shown {
-                    return Err(format!("what it has shown is not its {credential}"));
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
 /// What is acknowledged has arrived, in order.
 #[derive(Debug, Default)]
 struct Telemetry {
@@ -400,6 +227,45 @@ impl Invariant for Telemetry {
             }
             Seen::Event(Event::TelemetryDropped { reason, .. }) => {
                 return Err(format!("a message is dropped: {reason}"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What the cloud asks is done, and done by the application.
+#[derive(Debug, Default)]
+struct Wishes {
+    delivered: BTreeSet<String>,
+    called: BTreeSet<String>,
+}
+
+impl Invariant for Wishes {
+    fn name(&self) -> &'static str {
+        "wishes"
+    }
+
+    fn see(&mut self, _: Scene<'_>, seen: &Seen<'_>) -> Result<(), String> {
+        match seen {
+            Seen::Delivered(id) => {
+                self.delivered.insert((*id).to_owned());
+            }
+            Seen::Called(id) => {
+                self.called.insert((*id).to_owned());
+            }
+            Seen::Cloud(CloudEvent::CommandSettled { message_id, outcome, .. })
+                if *outcome == CommandOutcome::Success && !self.delivered.contains(message_id) =>
+            {
+                return Err(format!("{message_id} counts as delivered, and was not"));
+            }
+            Seen::Cloud(CloudEvent::MethodAnswered { request_id, status, payload, .. }) => {
+                if !self.called.remove(request_id) {
+                    return Err(format!("an answer to {request_id}, which nobody waits for"));
+                }
+                if *status == 200 && *payload != format!("{request_id:?}").as_bytes() {
+                    return Err(format!("the answer to {request_id} is another's"));
+                }
             }
             _ => {}
         }
@@ -542,6 +408,8 @@ enum Reason {
     Connected,
     /// Something that leads to another connection.
     MovesOn,
+    /// The next certificate may be the provisioning service's, whatever happens until it is due.
+    RenewsElsewhere,
     Stopped,
 }
 
@@ -580,7 +448,12 @@ impl Invariant for Explained {
                 }
                 // What is told before a connection may be why it is left later.
                 let stays = *state == State::Connected;
-                self.reasons.retain(|reason| stays && *reason == Reason::MovesOn);
+                self.reasons.retain(|reason| match reason {
+                    Reason::MovesOn => stays,
+                    Reason::RenewsElsewhere => *state != State::Provisioning,
+                    _ => false,
+                });
+                self.reasons.dedup();
                 self.state = Some(state.clone());
             }
             Seen::Event(event) => self.reasons.extend(match event {
@@ -591,8 +464,10 @@ impl Invariant for Explained {
                 Event::Stopped => Some(Reason::Stopped),
                 Event::CertificateIssued(_)
                 | Event::Assigned { .. }
-                | Event::RenewalFailed { .. }
                 | Event::CertificateExpiring { .. } => Some(Reason::MovesOn),
+                Event::RenewalFailed { .. } | Event::RolledBack { .. } => {
+                    Some(Reason::RenewsElsewhere)
+                }
                 _ => None,
             }),
             _ => {}

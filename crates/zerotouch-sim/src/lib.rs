@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod disk;
+mod factory;
 mod fleet;
 mod hunt;
 mod invariants;

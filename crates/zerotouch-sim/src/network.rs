@@ -55,6 +55,8 @@ pub(crate) enum Due {
     Begin(usize),
     /// It is over.
     Over(usize),
+    /// A device starts for the first time, or again since its store could not be opened.
+    Start(usize),
     /// The application of a device does something.
     Application(usize, Deed),
 }
@@ -64,6 +66,14 @@ pub(crate) enum Due {
 pub(crate) enum Deed {
     Telemetry,
     Renew,
+    /// It reports properties.
+    Report,
+    /// The cloud's operator does something: sets a property,
+    Desire,
+    /// calls a method,
+    Call,
+    /// or sends a message.
+    Command,
 }
 
 /// Why a dial failed.
@@ -203,13 +213,20 @@ impl Network {
         let mut lost = false;
         let mut why = None;
         let mut late_alert = false;
+        let has_two = self.wrong(device, service).any(|one| one.fault == Fault::TwoAddresses);
+        let is_other = has_two && self.below(2) == 0;
         for one in self.wrong(device, service) {
             match one.fault {
-                Fault::BlackHole | Fault::Partition => lost = true,
+                Fault::BlackHole | Fault::Partition | Fault::Moved { stranger: false } => {
+                    lost = true;
+                }
                 Fault::Refuse => why = Some(Refusal::Refused),
                 Fault::NoName => why = Some(Refusal::NoName),
                 Fault::Untrusted => why = Some(Refusal::Untrusted),
-                Fault::WrongName => why = Some(Refusal::WrongName),
+                Fault::WrongName | Fault::Moved { stranger: true } => {
+                    why = Some(Refusal::WrongName);
+                }
+                Fault::TwoAddresses if is_other => why = Some(Refusal::WrongName),
                 Fault::ServerDates => why = Some(Refusal::Dates),
                 Fault::Alert if presents => why = Some(Refusal::Alert),
                 Fault::LateAlert if presents => late_alert = true,
@@ -300,7 +317,7 @@ impl Network {
         for id in struck {
             match incident.fault {
                 Fault::Reset => self.reset(id, now),
-                Fault::HalfOpen | Fault::Partition => {
+                Fault::HalfOpen | Fault::Partition | Fault::Moved { .. } => {
                     if let Some(link) = self.links.get_mut(&id) {
                         link.silent = true;
                     }

@@ -16,8 +16,15 @@ pub struct Plan {
     pub seed: u64,
     /// How many devices.
     pub devices: usize,
+    /// How many of them, the first ones, have a certificate from the factory in place of a key.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub certified: usize,
     /// For how many minutes their applications are busy: telemetry all along, a renewal in between.
     pub minutes: u64,
+    /// How often its operator asks each of everything: to know a property, to answer a method, to take a
+    /// message, to report.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wishes: u64,
     /// For how many hours a certificate is good.
     pub validity_hours: u64,
     /// Whether the devices' keys are in hardware, where they are made and used at once.
@@ -57,6 +64,11 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_none(number: &usize) -> bool {
+    *number == 0
+}
+
 /// When something begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -91,6 +103,14 @@ pub enum Fault {
     Untrusted,
     /// The server's certificate is for another name, for DNS leads elsewhere.
     WrongName,
+    /// A name has two addresses, and at one of them somebody else answers.
+    TwoAddresses,
+    /// The service moves: connections to its old address carry nothing any more, and until this is over
+    /// names lead there.
+    Moved {
+        /// Somebody else has that address now; otherwise nobody.
+        stranger: bool,
+    },
     /// The server's certificate is out of date.
     ServerDates,
     /// The certificate that is presented is refused in the handshake.
@@ -128,15 +148,27 @@ pub enum Fault {
     Trickle,
     /// The device stops, the network does not notice; it starts again when this is over.
     PowerCut,
-    /// The same at the next change of identity: before or after it is durable.
+    /// The same in the middle of an operation on a file, after so many others.
     PowerCutAtStore {
-        /// After.
-        durable: bool,
+        /// How many.
+        operations: usize,
+        /// From which is drawn what the disk then holds, of all that it may hold.
+        state: u64,
     },
     /// The device's process ends and its connections with it; it starts again when this is over.
     Exit,
-    /// Nothing can be stored.
-    DiskFull,
+    /// After so many operations on files there is no space any more.
+    DiskFull {
+        /// How many.
+        operations: usize,
+    },
+    /// After so many operations on files one fails.
+    DiskFails {
+        /// How many.
+        operations: usize,
+        /// It has had its effect.
+        late: bool,
+    },
     /// The wall clock is not set.
     ClockUnset,
     /// The wall clock is wrong by so many seconds.
@@ -188,7 +220,9 @@ impl Plan {
         Self {
             seed,
             devices: 1,
+            certified: 0,
             minutes: 10,
+            wishes: 0,
             validity_hours: 720,
             hardware: false,
             incidents: Vec::new(),

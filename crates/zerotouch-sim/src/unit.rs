@@ -7,12 +7,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
+use serde_json::{Map, Value};
 use zerotouch_device::{
     Action, ConnectionId, Credential, Device, Event, RenewError, SendError, State, TelemetryHandle,
     TlsIdentity, TransportFailure,
 };
-use zerotouch_hub::Telemetry;
+use zerotouch_hub::{MethodCall, ReportError, ReportHandle, RespondError, Telemetry, TwinEvent};
 use zerotouch_mqtt_codec::{Decoded, Delivery, Packet, Publish, decode};
+use zerotouch_store::file::simulation::Slip;
 use zerotouch_store::{Change, Key, StoreError};
 use zerotouch_time::{Instant, Now};
 
@@ -55,11 +57,23 @@ pub enum Mutant {
     PollsTooOften,
     /// Shows the first certificate it ever had for ever.
     ShowsFirstCertificate,
+    /// Does not give its application what the cloud sends it.
+    HidesMessages,
+    /// Does not tell of methods that are called.
+    HidesCalls,
+    /// Does not tell of a desired property that is changed.
+    HidesDesired,
+    /// Its store does not make the content of files durable.
+    SkipsFileSync,
+    /// Its store does not make the names of files durable.
+    SkipsDirectorySync,
+    /// Its store gives files their names before their content is durable.
+    RenamesFirst,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 24] = [
         Self::IgnoresRetryAfter,
         Self::IgnoresLadders,
         Self::ActivatesUnseen,
@@ -78,7 +92,28 @@ impl Mutant {
         Self::KeepsConnections,
         Self::PollsTooOften,
         Self::ShowsFirstCertificate,
+        Self::HidesMessages,
+        Self::HidesCalls,
+        Self::HidesDesired,
+        Self::SkipsFileSync,
+        Self::SkipsDirectorySync,
+        Self::RenamesFirst,
     ];
+
+    /// Whether it is the store that is broken.
+    pub fn is_of_the_store(self) -> bool {
+        self.slip().is_some()
+    }
+
+    /// The mistake of its store, if that is what is broken.
+    pub(crate) fn slip(self) -> Option<Slip> {
+        match self {
+            Self::SkipsFileSync => Some(Slip::NoFileSync),
+            Self::SkipsDirectorySync => Some(Slip::NoDirectorySync),
+            Self::RenamesFirst => Some(Slip::RenameFirst),
+            _ => None,
+        }
+    }
 }
 
 /// A device engine, and what is broken about it.
@@ -145,6 +180,24 @@ impl Unit {
 
     pub(crate) fn renew(&mut self, now: Now) -> Result<(), RenewError> {
         self.device.renew(self.now(now))
+    }
+
+    pub(crate) fn respond(
+        &mut self,
+        call: MethodCall,
+        status: i32,
+        payload: &[u8],
+        now: Now,
+    ) -> Result<(), RespondError> {
+        self.device.respond(call, status, payload, self.now(now))
+    }
+
+    pub(crate) fn report_properties(
+        &mut self,
+        patch: &Map<String, Value>,
+        now: Now,
+    ) -> Result<ReportHandle, ReportError> {
+        self.device.report_properties(patch, self.now(now))
     }
 
     pub(crate) fn state(&self) -> State {
@@ -235,7 +288,12 @@ impl Unit {
             return Some(event);
         }
         match (self.mutant, self.device.poll_event()?) {
-            (Some(Mutant::HidesFailures), Event::AttemptFailed { .. }) => self.poll_event(),
+            (Some(Mutant::HidesFailures), Event::AttemptFailed { .. })
+            | (Some(Mutant::HidesMessages), Event::Message(_))
+            | (Some(Mutant::HidesCalls), Event::Method(_))
+            | (Some(Mutant::HidesDesired), Event::Twin(TwinEvent::Desired { .. })) => {
+                self.poll_event()
+            }
             (
                 Some(Mutant::NamesWrongCredential),
                 Event::Connected { assignment, thumbprint, .. },

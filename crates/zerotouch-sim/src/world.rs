@@ -12,9 +12,11 @@
 
 mod drive;
 mod incidents;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,29 +24,34 @@ use chacha20::rand_core::SeedableRng;
 use chacha20::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::Rng;
 use thiserror::Error;
-use zerotouch_credentials::KeyAlgorithm;
+use zerotouch_credentials::{KeyAlgorithm, PrivateKeyError};
 use zerotouch_device::State;
 use zerotouch_dps::IdError;
 use zerotouch_emulator::cloud::{
     AuthorityError, Cloud, CloudError, CredentialPolicy, EnrollmentGroup, Fixture, RecordError,
 };
-use zerotouch_store::{MemoryStore, StoreError};
+use zerotouch_emulator::pki::PkiError;
 use zerotouch_time::{Instant, Now, UnixTime};
 
+use crate::disk::Disk;
+use crate::factory::Factory;
 use crate::invariants::{Breach, Scene, Seen};
 use crate::network::{Deed, Due, LinkId, Network, Weather};
-use crate::node::{Manners, Node, SymmetricKeyOf};
+use crate::node::{Manners, Node};
 use crate::plan::{At, Fault, Incident, Plan, Service};
 use crate::signer::{self, Slots};
 use crate::unit::{Mutant, Unit};
 
 pub use self::incidents::bound;
+pub(crate) use self::wishes::Wishes;
 
 /// The wall clock when a world begins: 2026-09-21T12:53:20Z.
-const GENESIS: UnixTime = UnixTime::from_secs(1_790_000_000);
+pub(crate) const GENESIS: UnixTime = UnixTime::from_secs(1_790_000_000);
 pub(crate) const PROVISIONING: &str = "dps.sim";
 pub(crate) const HUBS: [&str; 2] = ["alpha.sim", "beta.sim"];
-const GROUP: &str = "fleet";
+pub(crate) const GROUP: &str = "fleet";
+/// Of those with a certificate from the factory.
+pub(crate) const CERTIFIED_GROUP: &str = "certified";
 /// As many steps as in one instant of virtual time no healthy world takes.
 const STEPS_AT_ONCE: u64 = 100_000;
 
@@ -58,15 +65,18 @@ pub enum WorldError {
     /// An authority of the cloud could not sign.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// A device's certificate from the factory could not be made.
+    #[error(transparent)]
+    Factory(#[from] PkiError),
+    /// Nor its key.
+    #[error(transparent)]
+    Key(#[from] PrivateKeyError),
     /// A device's name is no registration id.
     #[error(transparent)]
     Id(#[from] IdError),
     /// The world has no group to enrol devices in.
     #[error("the fixture has no group {GROUP}")]
     NoGroup,
-    /// What a store holds cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// The cloud did not come back.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -123,6 +133,10 @@ pub struct Story {
     pub connections: u32,
     /// How many messages were acknowledged.
     pub acknowledged: u32,
+    /// How many operations on files the devices' stores have made.
+    pub file_operations: usize,
+    /// How many of those an incident struck.
+    pub file_faults: u32,
     /// What each party saw, if that was asked for.
     pub trace: Vec<String>,
 }
@@ -187,11 +201,15 @@ struct Ears {
 fn fixture(plan: &Plan) -> Fixture {
     let mut policy = CredentialPolicy::new(Fixture::DEFAULT_POLICY);
     policy.leaf_validity = Duration::from_secs(plan.validity_hours.max(1) * 3600);
+    let mut groups = vec![EnrollmentGroup::symmetric(GROUP)];
+    if plan.certified > 0 {
+        groups.push(EnrollmentGroup::x509(CERTIFIED_GROUP, Vec::new()));
+    }
     Fixture {
         hubs: HUBS.map(str::to_owned).to_vec(),
         ca_algorithm: KeyAlgorithm::EcdsaP256,
         credential_policies: vec![policy],
-        enrollment_groups: vec![EnrollmentGroup::symmetric(GROUP)],
+        enrollment_groups: groups,
         individual_enrollments: Vec::new(),
         ..Fixture::default()
     }
@@ -207,13 +225,14 @@ impl World {
         let rng = ChaCha20Rng::seed_from_u64(plan.seed);
         let mut cloud = Cloud::new(fixture(plan), rng, GENESIS)?;
         cloud.sign_with(signer::of_authority)?;
-        let group_key = cloud.group_key(GROUP).ok_or(WorldError::NoGroup)?;
-        let group_key = zerotouch_credentials::SymmetricKey::from_base64(&group_key.to_base64())
-            .map_err(CloudError::from)?;
+        let certified =
+            (0..plan.certified.min(plan.devices)).map(|device| format!("device-{device}"));
+        let factory = Factory::new(&cloud, certified, plan.seed)?;
         let manners = Manners {
             seed: plan.seed,
             id_scope: cloud.id_scope().to_owned(),
-            group_key: SymmetricKeyOf(std::rc::Rc::new(group_key)),
+            factory: Rc::new(factory),
+            hears_wishes: plan.wishes > 0,
             mutant: options.mutant,
             start_spread: options.start_spread,
         };
@@ -244,13 +263,17 @@ impl World {
             arrivals: Vec::new(),
         };
         world.schedule();
+        let slip = options.mutant.and_then(Mutant::slip);
         for device in 0..plan.devices {
-            let mut node = Node::new(format!("device-{device}"), None, MemoryStore::new());
+            let name = format!("device-{device}");
+            let disk = Disk::new(&name, slip);
+            let mut node = Node::new(name, None, disk);
             node.slots = plan.hardware.then(|| Arc::new(Slots::new(device)));
             world.add(node);
         }
+        // After the incidents that begin at once: these may strike the first start.
         for device in 0..plan.devices {
-            world.boot(device)?;
+            world.network.schedule(Instant::ZERO, Due::Start(device));
         }
         Ok(world)
     }
@@ -275,6 +298,14 @@ impl World {
             for _ in 0..u64::from(self.plan.minutes > 0) + u64::from(self.plan.minutes >= 20) {
                 let at = Instant::ZERO + millis(end / 3 + rng.next_u64() % (end / 2).max(1));
                 self.network.schedule(at, Due::Application(device, Deed::Renew));
+            }
+        }
+        for device in 0..self.plan.devices {
+            for deed in [Deed::Desire, Deed::Call, Deed::Command, Deed::Report] {
+                for _ in 0..self.plan.wishes {
+                    let at = Instant::ZERO + millis(rng.next_u64() % end.max(1));
+                    self.network.schedule(at, Due::Application(device, deed));
+                }
             }
         }
         self.calm = Instant::ZERO + millis(end);
@@ -314,6 +345,8 @@ impl World {
             milestones: self.milestones,
             connections: self.nodes.iter().map(|node| node.connections).sum(),
             acknowledged: self.nodes.iter().map(|node| node.acknowledged).sum(),
+            file_operations: self.nodes.iter().map(|node| node.disk.counts().0).sum(),
+            file_faults: self.nodes.iter().map(|node| node.disk.counts().1).sum(),
             trace: self.trace.unwrap_or_default(),
         })
     }
@@ -330,7 +363,8 @@ impl World {
     }
 
     fn is_settled(&self) -> bool {
-        self.devices().all(|node| node.waiting.is_empty()) && self.all_connected()
+        let is_done = |node: &Node| node.waiting.is_empty() && node.wishes.are_met();
+        self.devices().all(is_done) && self.all_connected()
     }
 
     /// What each party has seen so far, if that was asked for.
@@ -340,7 +374,7 @@ impl World {
 
     /// The process of a device ends and begins anew, at once.
     pub fn restart(&mut self, device: usize) -> Result<(), WorldError> {
-        self.power_off(device, usize::MAX, false);
+        self.power_off(device, usize::MAX, None);
         self.nodes[device].off.clear();
         self.boot(device)
     }
@@ -394,6 +428,9 @@ impl World {
                 self.phase = Phase::Proving;
                 for device in 0..self.plan.devices {
                     self.application(device, Deed::Telemetry)?;
+                    if self.plan.wishes > 0 {
+                        self.application(device, Deed::Call)?;
+                    }
                 }
             }
             Phase::Proving if self.is_settled() => return Ok(true),
@@ -402,15 +439,18 @@ impl World {
                 if self.next().is_none_or(|next| next > bound) {
                     let late = self.devices().find(|node| {
                         !node.waiting.is_empty()
+                            || !node.wishes.are_met()
                             || node.unit.as_ref().map(Unit::state) != Some(State::Connected)
                     });
                     let what = late.map_or_else(String::new, |node| {
                         let state = node.unit.as_ref().map(Unit::state);
                         format!(
-                            "{} is {} and has {} messages unacknowledged, {:?} after the faults ceased",
+                            "{} is {}, has {} messages unacknowledged and {:?}, {:?} after the faults \
+                             ceased",
                             node.name,
                             state.map_or_else(|| "off".into(), |state| state.to_string()),
                             node.waiting.len(),
+                            node.wishes,
                             bound - self.calm
                         )
                     });
@@ -460,7 +500,7 @@ impl World {
 
     fn see(&mut self, device: usize, seen: &Seen<'_>) -> Result<(), WorldError> {
         let node = &mut self.nodes[device];
-        let scene = Scene { at: self.now, device, identity: node.store.identity() };
+        let scene = Scene { at: self.now, device, identity: node.disk.identity() };
         match node.invariants.see(scene, seen) {
             Ok(()) => Ok(()),
             Err(Breach { invariant, what }) => Err(self.violation(invariant, what)),

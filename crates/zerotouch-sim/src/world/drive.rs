@@ -3,9 +3,9 @@
 use zerotouch_device::{Action, Event, TransportFailure};
 use zerotouch_emulator::cloud::{self, CloudEvent};
 use zerotouch_hub::Telemetry;
-use zerotouch_store::{Store, StoreError};
 
 use super::{PROVISIONING, World, WorldError};
+use crate::disk::Worked;
 use crate::invariants::Seen;
 use crate::network::{Deed, DialOutcome, Direction, Due, LinkId, Refusal};
 use crate::plan::Service;
@@ -17,6 +17,7 @@ impl World {
         match due {
             Due::Begin(number) => self.begin(number),
             Due::Over(number) => self.over(number),
+            Due::Start(device) => self.start(device),
             Due::Application(device, deed) => self.application(device, deed),
             Due::DialFailed { device, connection, why } => {
                 let now = self.clocks(device);
@@ -118,6 +119,9 @@ impl World {
     }
 
     pub(super) fn application(&mut self, device: usize, deed: Deed) -> Result<(), WorldError> {
+        if !matches!(deed, Deed::Telemetry | Deed::Renew) {
+            return self.ask(device, deed);
+        }
         let now = self.clocks(device);
         let node = &mut self.nodes[device];
         let Some(unit) = &mut node.unit else { return Ok(()) };
@@ -131,12 +135,11 @@ impl World {
                     }
                 }
             }
-            Deed::Renew => {
-                if unit.renew(now).is_ok() {
-                    self.milestones.renewals.push(self.steps);
-                    self.see(device, &Seen::Renew)?;
-                }
+            Deed::Renew if unit.renew(now).is_ok() => {
+                self.milestones.renewals.push(self.steps);
+                self.see(device, &Seen::Renew)?;
             }
+            _ => {}
         }
         self.note(|| format!("device-{device} application: {deed:?}"));
         self.pump(device)
@@ -194,7 +197,7 @@ impl World {
                     self.see(device, &Seen::Acknowledged(number))?;
                 }
             }
-            _ => {}
+            event => self.hear_wish(device, event)?,
         }
         Ok(())
     }
@@ -234,33 +237,22 @@ impl World {
                 self.see(device, &Seen::Disconnected(connection))?;
             }
             Action::Store(change) => {
-                let now = self.clocks(device);
-                let node = &mut self.nodes[device];
-                if let Some((number, durable)) = node.cut.take() {
-                    if durable && node.store.apply(&change).is_ok() {
-                        self.see(device, &Seen::Stored(&change))?;
-                    }
-                    self.note(|| {
-                        format!("device-{device} ⏻ power cut at {}", trace::change(&change))
-                    });
-                    self.power_off(device, number, true);
-                    return Ok(());
-                }
-                let result = if node.disk_full > 0 {
-                    Err(StoreError::Other("no space left".into()))
-                } else {
-                    node.store.apply(&change)
-                };
-                let is_stored = result.is_ok();
-                if let Some(unit) = &mut node.unit {
-                    unit.handle_stored(result, now);
-                }
+                self.see(device, &Seen::Storing(&change))?;
+                let Worked { result, cut } = self.nodes[device].disk.apply(&change);
                 self.note(|| {
-                    let mark = if is_stored { "stores" } else { "cannot store" };
+                    let mark = if result.is_ok() { "stores" } else { "cannot store" };
                     format!("device-{device} {mark} {}", trace::change(&change))
                 });
-                if is_stored {
+                if result.is_ok() {
                     self.see(device, &Seen::Stored(&change))?;
+                }
+                if let Some(incident) = cut {
+                    self.cut_at_file(device, incident);
+                    return Ok(());
+                }
+                let now = self.clocks(device);
+                if let Some(unit) = &mut self.nodes[device].unit {
+                    unit.handle_stored(result, now);
                 }
             }
             _ => {}
@@ -272,7 +264,10 @@ impl World {
         while let Some(event) = self.cloud.poll_event() {
             self.note(|| format!("cloud · {}", trace::cloud_event(&event)));
             let (CloudEvent::Telemetry { device_id: name, .. }
-            | CloudEvent::HubConnected { device_id: name, .. }) = &event
+            | CloudEvent::HubConnected { device_id: name, .. }
+            | CloudEvent::Disconnected { device_id: name, .. }
+            | CloudEvent::MethodAnswered { device_id: name, .. }
+            | CloudEvent::CommandSettled { device_id: name, .. }) = &event
             else {
                 continue;
             };
@@ -287,10 +282,12 @@ impl World {
                         self.see(device, &Seen::Arrived(number))?;
                     }
                 }
-                _ => {
+                event => {
+                    self.settle_wish(device, event)?;
                     for one in 0..self.nodes.len() {
-                        if one == device || self.nodes[one].twin_of == Some(device) {
-                            self.see(one, &Seen::Cloud(&event))?;
+                        let is_seen = matches!(event, CloudEvent::HubConnected { .. });
+                        if is_seen && self.nodes[one].twin_of == Some(device) {
+                            self.see(one, &Seen::Cloud(event))?;
                         }
                     }
                 }

@@ -8,16 +8,20 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng;
 use zerotouch_credentials::SasToken;
 use zerotouch_emulator::cloud::{self, Cloud, CloudEvent, Fixture, HttpRequest, HttpResponse};
-use zerotouch_store::MemoryStore;
+use zerotouch_store::file::simulation::Fault as FileFault;
 use zerotouch_time::UnixTime;
 
-use super::{GROUP, HUBS, World, WorldError, fixture, millis};
+use super::{HUBS, World, WorldError, fixture, millis};
+use crate::disk::Worked;
 use crate::invariants::Seen;
 use crate::network::{Due, LinkId};
 use crate::node::Node;
 use crate::plan::{Fault, Incident, Plan};
 use crate::signer;
 use crate::trace;
+
+/// After which time a process is started again that could not open its store.
+const START_AGAIN: Duration = Duration::from_secs(30);
 
 /// Within which time a device is back once its faults have ceased.
 ///
@@ -55,19 +59,58 @@ impl World {
     pub(crate) fn boot(&mut self, device: usize) -> Result<(), WorldError> {
         let now = self.clocks(device);
         let manners = self.manners.clone();
+        let node = &mut self.nodes[device];
+        let Worked { result, cut } = node.disk.open();
+        let damage = node.disk.damage().first().map(ToString::to_string);
+        if let Some(damage) = damage {
+            return Err(self.violation("store", format!("device-{device}: {damage}")));
+        }
+        if let Some(incident) = cut {
+            self.cut_at_file(device, incident);
+            return Ok(());
+        }
+        if let Err(error) = result {
+            self.note(|| format!("device-{device} ⏻ does not start: {error}"));
+            if !std::mem::replace(&mut self.nodes[device].starts_later, true) {
+                self.network.schedule(self.now + START_AGAIN, Due::Start(device));
+            }
+            return Ok(());
+        }
         self.nodes[device].boot(device, &manners, now)?;
         self.note(|| format!("device-{device} ⏻ starts"));
         self.see(device, &Seen::Booted)?;
         self.pump(device)
     }
 
-    /// The engine is gone, and what it held with it.
-    pub(super) fn power_off(&mut self, device: usize, number: usize, silently: bool) {
+    /// Whoever supervises the process starts it.
+    pub(super) fn start(&mut self, device: usize) -> Result<(), WorldError> {
+        let node = &mut self.nodes[device];
+        node.starts_later = false;
+        if node.unit.is_none() && node.off.is_empty() { self.boot(device) } else { Ok(()) }
+    }
+
+    /// The power goes in the middle of an operation on a file.
+    pub(super) fn cut_at_file(&mut self, device: usize, number: usize) {
+        self.note(|| format!("device-{device} ⏻ power cut at a file"));
+        let state = match self.plan.incidents[number].fault {
+            Fault::PowerCutAtStore { state, .. } => state,
+            _ => 0,
+        };
+        self.power_off(device, number, Some(state));
+    }
+
+    /// The engine is gone, and what it held with it. Where it is the power that goes, the network does not
+    /// notice, and the disk is left in one of its states.
+    pub(super) fn power_off(&mut self, device: usize, number: usize, power: Option<u64>) {
         let node = &mut self.nodes[device];
         node.off.insert(number);
         node.unit = None;
+        match power {
+            Some(state) => node.disk.lose_power(state),
+            None => node.disk.close(),
+        }
         if let Some(id) = node.link.take() {
-            self.network.let_go(id, silently, self.now);
+            self.network.let_go(id, power.is_some(), self.now);
             self.decoders.remove(&id);
         }
         if let Some(at) = self.timer_of[device].take() {
@@ -88,21 +131,31 @@ impl World {
             let since = self.now;
             let node = &mut self.nodes[device];
             match incident.fault {
-                Fault::PowerCut => self.power_off(device, number, true),
-                Fault::Exit => self.power_off(device, number, false),
-                Fault::PowerCutAtStore { durable } => node.cut = Some((number, durable)),
-                Fault::DiskFull => node.disk_full += 1,
+                Fault::PowerCut => {
+                    let state = self.plan.seed ^ self.steps;
+                    self.power_off(device, number, Some(state));
+                }
+                Fault::Exit => self.power_off(device, number, None),
+                Fault::PowerCutAtStore { operations, .. } => {
+                    node.disk.arm(number, operations, FileFault::Crash);
+                }
+                Fault::DiskFull { operations } => {
+                    node.disk.arm(number, operations, FileFault::Full);
+                }
+                Fault::DiskFails { operations, late } => {
+                    let fault = if late { FileFault::FailLate } else { FileFault::Fail };
+                    node.disk.arm(number, operations, fault);
+                }
                 Fault::ClockUnset => node.clock.unset += 1,
                 Fault::ClockStep { seconds } => node.clock.ahead += seconds,
-                Fault::ClockDrift { ppm } => node.clock.drift = Some((ppm, since)),
+                Fault::ClockDrift { ppm } => {
+                    node.clock.drift.insert(number, (ppm, since));
+                }
                 Fault::Twin => {
-                    let store = MemoryStore::with_identity(node.store.identity().clone());
-                    let name = node.name.clone();
-                    let mut twin = Node::new(name, Some(device), store);
-                    twin.slots =
-                        self.nodes[device].slots.as_ref().map(|slots| Arc::new(slots.copy()));
+                    let slots = node.slots.as_ref().map(|slots| Arc::new(slots.copy()));
+                    let mut twin = Node::new(node.name.clone(), Some(device), node.disk.copy());
+                    twin.slots = slots;
                     let twin = self.add(twin);
-                    self.nodes[twin].invariants = crate::invariants::Invariants::new();
                     self.boot_twin(twin)?;
                 }
                 Fault::Revoke => {
@@ -147,23 +200,23 @@ impl World {
             let node = &mut self.nodes[device];
             match incident.fault {
                 Fault::PowerCut | Fault::Exit | Fault::PowerCutAtStore { .. } => {
-                    if node.cut.is_some_and(|(by, _)| by == number) {
-                        node.cut = None;
-                    }
+                    node.disk.disarm(number);
                     if node.off.remove(&number) && node.off.is_empty() {
                         self.boot(device)?;
                     }
                 }
-                Fault::DiskFull => node.disk_full -= 1,
+                Fault::DiskFull { .. } | Fault::DiskFails { .. } => node.disk.disarm(number),
                 Fault::ClockUnset => node.clock.unset -= 1,
                 Fault::ClockStep { seconds } => node.clock.ahead -= seconds,
-                Fault::ClockDrift { .. } => node.clock.drift = None,
+                Fault::ClockDrift { .. } => {
+                    node.clock.drift.remove(&number);
+                }
                 Fault::Twin => {
                     let twins = 0..self.nodes.len();
                     let twins: Vec<usize> =
                         twins.filter(|one| self.nodes[*one].twin_of == Some(device)).collect();
                     for twin in twins {
-                        self.power_off(twin, number, false);
+                        self.power_off(twin, number, None);
                     }
                 }
                 _ => {}
@@ -182,16 +235,17 @@ impl World {
     }
 
     fn boot_twin(&mut self, twin: usize) -> Result<(), WorldError> {
-        // What the original has had accepted its copy may believe.
-        if let Some(device) = self.nodes[twin].twin_of
-            && let Some(active) = self.nodes[device].store.identity().active.clone()
-        {
-            let event = CloudEvent::HubConnected {
-                hub: String::new(),
-                device_id: String::new(),
-                thumbprint: Some(active.chain.leaf().thumbprint()),
-            };
-            self.see(twin, &Seen::Cloud(&event))?;
+        // What the original has had accepted its copy may believe: also what it could not store as active.
+        if let Some(device) = self.nodes[twin].twin_of {
+            let identity = self.nodes[device].disk.identity().clone();
+            for one in identity.active.iter().chain(&identity.staged) {
+                let event = CloudEvent::HubConnected {
+                    hub: String::new(),
+                    device_id: String::new(),
+                    thumbprint: Some(one.chain.leaf().thumbprint()),
+                };
+                self.see(twin, &Seen::Cloud(&event))?;
+            }
         }
         self.boot(twin)
     }
@@ -239,6 +293,7 @@ impl World {
             self.network.reset(id, self.now);
         }
         self.records = records;
+        self.nodes.iter_mut().for_each(|node| node.wishes.restart_cloud(forgets));
         // What it has forgotten of its hubs its operator tells it anew.
         if self.dead_hubs.is_empty() { Ok(()) } else { self.fail_over() }
     }
@@ -255,11 +310,14 @@ impl World {
         for id in links {
             self.network.reset(id, self.now);
         }
-        let path = format!("/enrollmentGroups/{GROUP}?api-version=2025-07-01-preview");
-        let group = self.operate("GET", &path, "")?;
-        let mut group: serde_json::Value = serde_json::from_slice(&group.body).unwrap_or_default();
-        group["iotHubs"] = serde_json::json!([other]);
-        self.operate("PUT", &path, &group.to_string())?;
+        for group in fixture(&self.plan).enrollment_groups {
+            let path = format!("/enrollmentGroups/{}?api-version=2025-07-01-preview", group.id);
+            let group = self.operate("GET", &path, "")?;
+            let mut group: serde_json::Value =
+                serde_json::from_slice(&group.body).unwrap_or_default();
+            group["iotHubs"] = serde_json::json!([other]);
+            self.operate("PUT", &path, &group.to_string())?;
+        }
         Ok(())
     }
 
