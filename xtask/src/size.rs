@@ -9,17 +9,20 @@ use crate::process::{Result, cargo, process, root, skipped};
 use crate::workspace::{binary, target};
 
 /// A way to build the tool, and how big it may become. Its profile is of the same name.
-struct Build {
+pub(crate) struct Build {
     profile: &'static str,
     /// Of the tool's features this one alone; otherwise all.
     feature: Option<&'static str>,
+    /// A panic ends it.
+    aborts: bool,
     goal: u64,
 }
 
 /// What is handed out.
-const DIST: Build = Build { profile: "dist", feature: None, goal: 6_000_000 };
+const DIST: Build = Build { profile: "dist", feature: None, aborts: false, goal: 6_000_000 };
 /// For gateways: no emulator.
-const AGENT: Build = Build { profile: "agent", feature: Some("agent"), goal: 2_500_000 };
+pub(crate) const AGENT: Build =
+    Build { profile: "agent", feature: Some("agent"), aborts: true, goal: 2_500_000 };
 /// So many crates are told by name, the others together.
 const NAMED: usize = 20;
 
@@ -70,15 +73,39 @@ impl Build {
         if let Some(feature) = self.feature {
             build = build.args(["--no-default-features", "--features", feature]);
         }
-        build = build.args(["--", "-C", &format!("strip={strip}")]);
-        if cfg!(all(target_os = "linux", target_env = "gnu")) {
-            let instead = root().join("packaging/libgcc");
-            build = build.arg("-L").arg(format!("native={}", instead.display()));
-        }
+        build = build.args(["--", "-C", &format!("strip={strip}")]).args(self.smaller());
         build.run()?;
         let name = binary("zerotouch");
         Ok(target().join(self.profile).join(name))
     }
+
+    /// What makes it smaller and no profile can say.
+    pub(crate) fn smaller(&self) -> Vec<String> {
+        let mut flags = vec!["-Cllvm-args=-enable-machine-outliner=always".to_owned()];
+        if cfg!(all(target_os = "linux", target_env = "gnu")) {
+            let packaging = root().join("packaging");
+            flags.push(format!("-Lnative={}", packaging.join("libgcc").display()));
+            if packs_relocations() {
+                flags.push("-Clink-arg=-Wl,-z,pack-relative-relocs".into());
+            }
+            // rustc brings lld for this one, which keeps one of functions that are alike.
+            if cfg!(target_arch = "x86_64") {
+                flags.push("-Clink-arg=-Wl,--icf=all".into());
+            }
+            if self.aborts {
+                let script = packaging.join("no-unwinding.ld");
+                flags.push(format!("-Clink-arg=-Wl,-T,{}", script.display()));
+            }
+        }
+        flags
+    }
+}
+
+/// A relocation takes a byte or two instead of 24, and glibc 2.36 or later to run.
+fn packs_relocations() -> bool {
+    let version = process("getconf").arg("GNU_LIBC_VERSION").output().unwrap_or_default();
+    let minor = version.trim().strip_prefix("glibc 2.").and_then(|minor| minor.parse().ok());
+    minor.is_some_and(|minor: u32| minor >= 36)
 }
 
 /// Bytes of code of each crate, from the symbols of a build that keeps them.

@@ -67,12 +67,16 @@ pub(crate) enum Command {
     /// Make keys and certificates to try X.509 attestation with
     Pki(Pki),
     /// Show certificates, and look for what is wrong with them
+    #[cfg(feature = "tools")]
     Cert(crate::cert::Cert),
     /// Make and show certificate requests
+    #[cfg(feature = "tools")]
     Csr(crate::csr::Csr),
     /// Make keys, device keys and tokens
+    #[cfg(feature = "tools")]
     Key(crate::key::Key),
     /// Look into MQTT packets
+    #[cfg(feature = "tools")]
     Mqtt(crate::mqtt::Mqtt),
     /// Print the script that completes command lines in a shell
     #[cfg(feature = "completions")]

@@ -17,6 +17,7 @@ use zerotouch_tokio::{ProxyError, RenewError, ReportError, RespondError, SendErr
 
 #[cfg(feature = "emulator")]
 use crate::emulation::EmulationError;
+#[cfg(feature = "tools")]
 use crate::mqtt::MqttError;
 use crate::request::RequestError;
 use crate::settings::{SettingsFileError, SetupError};
@@ -83,6 +84,7 @@ pub(crate) enum CliError {
     CertificateRequest(#[from] CertificateRequestError),
     #[error("cannot read the request {path}: {reason}")]
     RequestFile { path: PathBuf, reason: String },
+    #[cfg(feature = "tools")]
     #[error(transparent)]
     Mqtt(#[from] MqttError),
     #[cfg(feature = "emulator")]
@@ -177,7 +179,6 @@ impl CliError {
                 CertificateRequestError::CommonNameLength { .. }
                 | CertificateRequestError::CommonNameCharacter,
             )
-            | Self::Mqtt(MqttError::Hex(_) | MqttError::Read { .. })
             | Self::Start(_) => exit::USAGE,
             Self::Attempt { failure, .. } | Self::Renewal(RenewError::RolledBack(failure)) => {
                 failure_code(failure)
@@ -203,8 +204,8 @@ impl CliError {
             Self::IdentityLost => exit::STORAGE,
             Self::Expired | Self::DeviceConfig(ConfigError::Attestation(_)) => exit::CERTIFICATE,
             Self::DeviceConfig(_) => exit::USAGE,
-            Self::Mqtt(MqttError::Malformed { .. }) => exit::MALFORMED,
-            Self::Mqtt(MqttError::Incomplete { .. }) => exit::INCOMPLETE,
+            #[cfg(feature = "tools")]
+            Self::Mqtt(error) => error.exit_code(),
             Self::Interrupted => exit::INTERRUPTED,
             Self::Runtime(_)
             | Self::Key(_)
@@ -243,8 +244,13 @@ impl CliError {
                 "zerotouch cert verify tells all that is wrong with it; the factory has to issue another"
             }
             Self::DeviceConfig(_) => "zerotouch config show tells what is set where",
+            #[cfg(feature = "bundled-roots")]
             Self::Start(StartError::Tls(_)) => {
                 "give a PEM file with the service's root certificates with --ca-file, or take --roots bundled"
+            }
+            #[cfg(not(feature = "bundled-roots"))]
+            Self::Start(StartError::Tls(_)) => {
+                "give a PEM file with the service's root certificates with --ca-file"
             }
             Self::Proxy(_) => "give it as http://HOST:PORT",
             Self::LiteralProxy => {
@@ -275,14 +281,20 @@ impl CliError {
                 "whoever holds the key has to make it anew: zerotouch csr new"
             }
             Self::RequestFile { .. } => "give a PKCS#10 request: PEM, DER, or base64 of DER",
+            #[cfg(feature = "tools")]
             Self::Mqtt(error) => return error.remedy(),
             Self::Exists { .. } => "choose another place with --out, or replace it with --force",
             Self::Write { .. } => "choose another place, or make this one writable",
             Self::Certificate { .. } => {
                 "give a PEM file that begins with the certificate meant, or its DER"
             }
+            #[cfg(feature = "pkcs11")]
             Self::KeyReference(KeyReferenceError::Token(_)) => {
                 "check the pkcs11: URI against what pkcs11-tool --list-objects shows"
+            }
+            #[cfg(not(feature = "pkcs11"))]
+            Self::KeyReference(KeyReferenceError::NoTokens) => {
+                "give a private key in a file, or build zerotouch with the feature pkcs11"
             }
             Self::KeyReference(_) => {
                 "give a private key in a file (PEM or DER of PKCS#8, SEC1 or PKCS#1) or a pkcs11: URI"

@@ -1,13 +1,16 @@
 //! The `zerotouch` tool.
+#![cfg_attr(not(feature = "tools"), allow(dead_code, reason = "some of what is shared is theirs"))]
 
 mod agent;
 mod arguments;
+#[cfg(feature = "tools")]
 mod cert;
 mod certificate_file;
 mod commands;
 #[cfg(feature = "completions")]
 mod completions;
 mod config;
+#[cfg(feature = "tools")]
 mod csr;
 #[cfg(feature = "emulator")]
 mod demo;
@@ -23,12 +26,15 @@ mod failure;
 #[cfg(feature = "emulator")]
 mod fleet;
 mod journey;
+#[cfg(feature = "tools")]
 mod key;
 mod limit;
 mod lines;
 #[cfg(feature = "completions")]
 mod man;
+#[cfg(feature = "tools")]
 mod mqtt;
+#[cfg(feature = "tools")]
 mod output_file;
 #[cfg(feature = "emulator")]
 mod pki;
@@ -89,9 +95,13 @@ fn execute(arguments: Arguments) -> Result<(), CliError> {
                 interruptible(commands::send_telemetry(send)).await
             }
             Command::Config(config) => config::run(&config),
+            #[cfg(feature = "tools")]
             Command::Cert(cert) => cert::run(&cert),
+            #[cfg(feature = "tools")]
             Command::Csr(csr) => csr::run(&csr),
+            #[cfg(feature = "tools")]
             Command::Key(key) => key::run(&key),
+            #[cfg(feature = "tools")]
             Command::Mqtt(mqtt) => mqtt::run(&mqtt),
             #[cfg(feature = "completions")]
             Command::Completions(shell) => completions::run(&shell),

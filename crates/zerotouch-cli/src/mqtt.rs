@@ -14,7 +14,7 @@ use thiserror::Error;
 use zerotouch_mqtt_codec::{DecodeErrorKind, Decoded, Decoder, Packet, PacketType, Sender};
 
 use self::meaning::Line;
-use crate::failure::CliError;
+use crate::failure::{CliError, exit};
 
 /// What is read at once, in bytes.
 const STEP: usize = 64 * 1024;
@@ -84,6 +84,14 @@ pub(crate) enum MqttError {
 }
 
 impl MqttError {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Hex(_) | Self::Read { .. } => exit::USAGE,
+            Self::Malformed { .. } => exit::MALFORMED,
+            Self::Incomplete { .. } => exit::INCOMPLETE,
+        }
+    }
+
     pub(crate) fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Hex(_) => Some("give the bytes as pairs of hexadecimal digits, as in 'c0 00'"),

@@ -205,6 +205,7 @@ pub(crate) enum TrustedRoots {
     #[default]
     Platform,
     /// Mozilla's, as of this release
+    #[cfg(feature = "bundled-roots")]
     Bundled,
 }
 

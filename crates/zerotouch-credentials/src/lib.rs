@@ -55,6 +55,6 @@ pub use crate::random::RandomnessError;
 pub use crate::request::{CertificateRequest, MAX_COMMON_NAME_CHARS, RequestError};
 pub use crate::sas::{SasClaims, SasError, SasField, SasToken};
 pub use crate::signer::{KeyAlgorithm, KeySlots, SignError, Signer};
-pub use crate::verify::{SignatureError, verify_signature};
+pub use crate::verify::{ECDSA_P256_SHA256, ECDSA_P256_SHA384, SignatureError, verify_signature};
 #[cfg(feature = "simulation")]
 pub use crate::vouched::Vouched;

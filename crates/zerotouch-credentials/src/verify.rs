@@ -158,6 +158,14 @@ pub(crate) struct Algorithm {
     pub(crate) hash: Hash,
 }
 
+/// ECDSA on P-256 with SHA-256, for whoever verifies with rustls-webpki.
+pub static ECDSA_P256_SHA256: &dyn SignatureVerificationAlgorithm =
+    &Algorithm { key: Key::P256, hash: Hash::Sha256 };
+
+/// ECDSA on P-256 with SHA-384, for whoever verifies with rustls-webpki.
+pub static ECDSA_P256_SHA384: &dyn SignatureVerificationAlgorithm =
+    &Algorithm { key: Key::P256, hash: Hash::Sha384 };
+
 /// What rustls-webpki may verify with. Anything else is refused as unsupported: SHA-1, DSA, small
 /// curves and small moduli among it.
 pub(crate) static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[

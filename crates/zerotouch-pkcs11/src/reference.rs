@@ -10,6 +10,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 use zerotouch_credentials::{PrivateKey, PrivateKeyError, Signer};
 
+#[cfg(feature = "token")]
 use crate::signer::{Pkcs11Error, Pkcs11Signer};
 use crate::uri::{KeyUri, KeyUriError};
 
@@ -57,8 +58,13 @@ pub enum KeyReferenceError {
         source: PrivateKeyError,
     },
     /// The key in the token cannot be used.
+    #[cfg(feature = "token")]
     #[error(transparent)]
     Token(#[from] Pkcs11Error),
+    /// The feature `token` is off.
+    #[cfg(not(feature = "token"))]
+    #[error("this build knows no keys in tokens, only in files")]
+    NoTokens,
 }
 
 impl FromStr for KeyReference {
@@ -96,7 +102,10 @@ impl KeyReference {
     /// Opens the key, for whatever it is to sign.
     pub fn open(&self) -> Result<Arc<dyn Signer>, KeyReferenceError> {
         match self {
+            #[cfg(feature = "token")]
             Self::Token(uri) => Ok(Arc::new(Pkcs11Signer::open(uri)?)),
+            #[cfg(not(feature = "token"))]
+            Self::Token(_) => Err(KeyReferenceError::NoTokens),
             Self::File(path) => {
                 let bytes = read(path)
                     .map_err(|source| KeyReferenceError::Read { path: path.clone(), source })?;

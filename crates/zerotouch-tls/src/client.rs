@@ -76,7 +76,7 @@ impl TlsClient {
     #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
     pub fn new(roots: &Roots) -> Result<Self, TlsConfigError> {
         #[cfg(feature = "ring")]
-        let provider = rustls::crypto::ring::default_provider();
+        let provider = crate::provider::ring();
         #[cfg(not(feature = "ring"))]
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         Self::with_provider(Arc::new(provider), roots)

@@ -13,6 +13,10 @@
 mod client;
 mod failure;
 mod handshake;
+#[cfg(feature = "ring")]
+mod key_exchange;
+#[cfg(feature = "ring")]
+mod provider;
 mod roots;
 mod signing;
 

@@ -1,8 +1,8 @@
 //! Whom to believe that a server is who it says.
 
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 /// Where the trusted roots come from.
 #[derive(Clone, Debug)]
@@ -10,10 +10,8 @@ use rustls_pki_types::pem::PemObject;
 pub enum Roots {
     /// The operating system's. (`SSL_CERT_FILE` and `SSL_CERT_DIR` override them, as everywhere.)
     Platform,
-    /// Those that this release carries: Mozilla's set, whatever the machine has. Among them are the
-    /// three that the vendor asks devices to trust: `DigiCert` Global Root G2 and G3, and Microsoft
-    /// RSA Root Certificate Authority 2017. They age with the release.
-    Bundled,
+    /// A list that is part of the program: [`Roots::BUNDLED`], or one's own.
+    Anchors(&'static [TrustAnchor<'static>]),
     /// The `CERTIFICATE` blocks of a PEM text, and no others.
     Pem(Vec<u8>),
 }
@@ -51,10 +49,16 @@ pub enum RootsError {
 }
 
 impl Roots {
+    /// Those that this release carries: Mozilla's set, whatever the machine has. Among them are the
+    /// three that the vendor asks devices to trust: `DigiCert` Global Root G2 and G3, and Microsoft
+    /// RSA Root Certificate Authority 2017. They age with the release. A program that never names them
+    /// does not carry them.
+    pub const BUNDLED: Self = Self::Anchors(webpki_roots::TLS_SERVER_ROOTS);
+
     pub(crate) fn load(&self) -> Result<RootCertStore, RootsError> {
         match self {
             Self::Platform => platform(),
-            Self::Bundled => Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }),
+            Self::Anchors(anchors) => Ok(RootCertStore { roots: anchors.to_vec() }),
             Self::Pem(text) => pem(text),
         }
     }

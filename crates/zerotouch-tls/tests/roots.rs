@@ -48,5 +48,5 @@ fn the_bundled_set_has_the_vendors_roots() {
             .collect::<Vec<_>>();
         assert_eq!(found, [hash], "{name}");
     }
-    TlsClient::new(&Roots::Bundled).unwrap();
+    TlsClient::new(&Roots::BUNDLED).unwrap();
 }

@@ -99,6 +99,10 @@ pub(crate) enum ConfigCommand {
 
 impl super::Command {
     /// The settings of a device, where the command has any.
+    #[cfg_attr(
+        not(any(feature = "completions", feature = "tools")),
+        allow(clippy::unnecessary_wraps, reason = "each of them has")
+    )]
     pub(crate) fn settings_mut(&mut self) -> Option<&mut Settings> {
         Some(match self {
             Self::Provision(provision) => &mut provision.settings,
@@ -115,6 +119,7 @@ impl super::Command {
             Self::Config(Config { command: ConfigCommand::Validate(validate) }) => {
                 &mut validate.settings
             }
+            #[cfg(feature = "tools")]
             Self::Cert(_) | Self::Csr(_) | Self::Key(_) | Self::Mqtt(_) => return None,
             #[cfg(feature = "completions")]
             Self::Completions(_) | Self::Man(_) => return None,

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::sync::broadcast::Receiver;
+use zerotouch_credentials::KeySlots;
 use zerotouch_device::{Attestation, Config, Event, HubHosts, TlsIdentity};
 use zerotouch_dps::{IdScope, RegistrationId};
-use zerotouch_pkcs11::{KeyUriError, Pkcs11Slots};
+use zerotouch_pkcs11::KeyUriError;
 use zerotouch_store::file::Inspection;
 use zerotouch_store::{FileError, FileQueue, FileStore, FileStoreOptions, StoreError};
 use zerotouch_tls::Roots;
@@ -36,6 +37,9 @@ pub(crate) enum SetupError {
     Payload { reason: String },
     #[error("--key-slot: {0}")]
     KeySlot(#[from] KeyUriError),
+    #[cfg(not(feature = "pkcs11"))]
+    #[error("--key-slot is set, and this build knows no keys in tokens")]
+    NoTokens,
     #[error(
         "there is no place for the state: --state-dir is not set, and there is no home directory"
     )]
@@ -56,6 +60,8 @@ impl SetupError {
             Self::KeySlot(_) => {
                 "give each as pkcs11:token=…;object=…?module-path=…&pin-source=file:…"
             }
+            #[cfg(not(feature = "pkcs11"))]
+            Self::NoTokens => "leave it out, or build zerotouch with the feature pkcs11",
             Self::NoStateDirectory => "name a directory with --state-dir",
         }
     }
@@ -159,8 +165,7 @@ impl Settings {
         config.registration.payload = self.payload.as_deref().map(payload).transpose()?;
         config.key_algorithm = self.key_algorithm.into();
         if !self.key_slot.is_empty() {
-            let slots = Pkcs11Slots::new(&self.key_slot).map_err(SetupError::KeySlot)?;
-            config.key_slots = Some(Arc::new(slots));
+            config.key_slots = Some(key_slots(&self.key_slot)?);
         }
         config.hub.credential = self.hub_credential.into();
         config.hub.hosts = HubHosts::new(&self.hub_host);
@@ -193,7 +198,8 @@ impl Settings {
         match (&self.ca_file, self.roots) {
             (Some(path), _) => read_ca_file(path),
             (None, TrustedRoots::Platform) => Ok(Roots::Platform),
-            (None, TrustedRoots::Bundled) => Ok(Roots::Bundled),
+            #[cfg(feature = "bundled-roots")]
+            (None, TrustedRoots::Bundled) => Ok(Roots::BUNDLED),
         }
     }
 
@@ -245,6 +251,16 @@ fn default_state_dir() -> Option<PathBuf> {
     let state = variable("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.or_else(|| Some(Path::new(&variable("HOME")?).join(".local/state")));
     state.map(|state| state.join("zerotouch"))
+}
+
+#[cfg(feature = "pkcs11")]
+fn key_slots(uris: &[String]) -> Result<Arc<dyn KeySlots>, SetupError> {
+    Ok(Arc::new(zerotouch_pkcs11::Pkcs11Slots::new(uris)?))
+}
+
+#[cfg(not(feature = "pkcs11"))]
+fn key_slots(_: &[String]) -> Result<Arc<dyn KeySlots>, SetupError> {
+    Err(SetupError::NoTokens)
 }
 
 /// An emulator, then: who controls this machine's own services has the device anyway.
