@@ -5,7 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::process::{Process, Result, cargo, process, root, skipped};
-use crate::workspace::{fast_tool, tested_tool};
+use crate::size;
+use crate::workspace::{fast_tool, target, tested_tool};
 
 /// The vendor's released client for Python, and the one that is to follow it.
 const AZURE_IOT_DEVICE: [&str; 2] = ["azure-iot-device==2.14.0", "azure-iot-device==2.15.0rc1"];
@@ -37,17 +38,26 @@ pub(crate) fn run() -> Result {
     client(MQTT_JS, node(MQTT_JS), "mqtt_js/main.js", PLAIN_BROKER)
 }
 
-/// Runs the vendor's client and ours by turns, and says what each took.
+/// Runs the vendor's client and ours by turns, and says what each took. Ours is built as for a device: for
+/// size, and without other libraries.
 pub(crate) fn beside(messages: u32, seconds: u32) -> Result {
     let zerotouch = fast_tool()?;
-    let ours = ["-p", "zerotouch-tokio", "--example", "telemetry"];
-    cargo(["build", "--release", "--locked", "--quiet"]).args(ours).run()?;
+    let built = target().join("telemetry");
+    let mut client = cargo(["rustc", "--release", "--locked", "--quiet"])
+        .args(["--manifest-path", "tests/interop/telemetry/Cargo.toml", "--target-dir"])
+        .arg(&built)
+        .arg("--")
+        .args(size::AGENT.smaller());
+    if cfg!(target_os = "linux") {
+        client = client.arg("-Ctarget-feature=+crt-static");
+    }
+    client.run()?;
     let [released, _] = AZURE_IOT_DEVICE;
     match python(&[released]) {
         Err(why) => skipped(released, &why),
         Ok(python) => python
             .arg("tests/interop/beside.py")
-            .arg(zerotouch.with_file_name("examples").join("telemetry"))
+            .arg(built.join("release/telemetry"))
             .args([messages.to_string(), seconds.to_string()])
             .arg(zerotouch)
             .args(["emulator", "--output", "json"])
