@@ -135,6 +135,12 @@ pub(crate) fn tell(event: &Event) -> Option<Telling> {
             "202: the hub has taken the request".into(),
             json!({ "operationExpires": operation_expires }),
         ),
+        Event::RenewalRedirected => Telling::new(
+            "renewalRedirected",
+            None,
+            "the hub did not renew: the provisioning service is asked".into(),
+            json!({}),
+        ),
         Event::RenewalFailed { failure, retry_in } => {
             let seconds = retry_in.as_secs_f64();
             let mut members = renewal_failure_json(failure);

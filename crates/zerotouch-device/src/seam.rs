@@ -195,6 +195,9 @@ pub enum Event {
         /// Until when the service keeps the operation.
         operation_expires: Option<String>,
     },
+    /// The device leaves its hub to have the certificate renewed by the provisioning service, as the hub
+    /// did not.
+    RenewalRedirected,
     /// A renewal ended without a new certificate; the one in use stays.
     RenewalFailed {
         /// Why.

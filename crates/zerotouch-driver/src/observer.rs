@@ -124,6 +124,7 @@ impl Observer {
             Event::RenewalAccepted { operation_expires } => {
                 debug!(operation_expires, "renewal: accepted");
             }
+            Event::RenewalRedirected => info!("renewal: by the provisioning service"),
             Event::RenewalFailed { failure, retry_in } => {
                 let tracking_id = renewal_tracking_id(failure);
                 warn!(tracking_id, ?retry_in, %failure, "renewal: failed");

@@ -408,8 +408,6 @@ enum Reason {
     Connected,
     /// Something that leads to another connection.
     MovesOn,
-    /// The next certificate may be the provisioning service's, whatever happens until it is due.
-    RenewsElsewhere,
     Stopped,
 }
 
@@ -448,11 +446,7 @@ impl Invariant for Explained {
                 }
                 // What is told before a connection may be why it is left later.
                 let stays = *state == State::Connected;
-                self.reasons.retain(|reason| match reason {
-                    Reason::MovesOn => stays,
-                    Reason::RenewsElsewhere => *state != State::Provisioning,
-                    _ => false,
-                });
+                self.reasons.retain(|reason| *reason == Reason::MovesOn && stays);
                 self.reasons.dedup();
                 self.state = Some(state.clone());
             }
@@ -464,10 +458,8 @@ impl Invariant for Explained {
                 Event::Stopped => Some(Reason::Stopped),
                 Event::CertificateIssued(_)
                 | Event::Assigned { .. }
-                | Event::CertificateExpiring { .. } => Some(Reason::MovesOn),
-                Event::RenewalFailed { .. } | Event::RolledBack { .. } => {
-                    Some(Reason::RenewsElsewhere)
-                }
+                | Event::CertificateExpiring { .. }
+                | Event::RenewalRedirected => Some(Reason::MovesOn),
                 _ => None,
             }),
             _ => {}

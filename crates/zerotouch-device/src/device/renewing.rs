@@ -111,6 +111,7 @@ impl<R: CryptoRng> Device<R> {
                 Way::Hub => self.begin_renewal(now),
                 Way::Dps | Way::DpsNow => {
                     self.schedule.way = Way::DpsNow;
+                    self.events.push_back(Event::RenewalRedirected);
                     self.switch(now);
                 }
             }

@@ -126,6 +126,8 @@ fn a_hub_that_does_not_renew_gives_way_to_dps() {
     let dps = |bench: &Bench| bench.dials.iter().filter(|dial| dial.host != "localhost").count();
     assert_eq!(dps(&bench), 2, "one for each certificate");
     assert_eq!(failures(&bench).len(), 1);
+    let redirected = count(&bench, |event| matches!(event, Event::RenewalRedirected));
+    assert_eq!(redirected, 1, "why it left the hub is told, once");
     bench.run_until(|bench| bench.device.state() == State::Connected);
 
     // And where DPS does not either, the hub is served, and DPS not asked without end.
