@@ -25,9 +25,9 @@ const GENESIS: UnixTime = UnixTime::from_secs(1_790_000_000);
 /// An allocator's own, for each allocation: four bytes of header, and up to as many for alignment.
 const HEADER: u64 = 8;
 /// What a connected device that has nothing to do may hold, in bytes.
-const IDLE: u64 = 12 * 1024;
+const IDLE: u64 = 13 * 1024;
 /// What its whole life may hold at once: the rest of [`HEAP`] is for holes between allocations.
-const PEAK: u64 = 40 * 1024;
+const PEAK: u64 = 32 * 1024;
 const _: () = assert!(PEAK < HEAP as u64 * 2 / 3);
 
 /// A board whose modem is wired to a cloud. What it allocates is not the firmware's.
