@@ -24,13 +24,12 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use zerotouch_credentials::{
-    AwsLcKey, CertificateChain, KeyAlgorithm, PrivateKey, Signer, SymmetricKey,
-};
+use zerotouch_credentials::{CertificateChain, KeyAlgorithm, PrivateKey, Signer, SymmetricKey};
 use zerotouch_device::{Failure, Scope, TransportFailure, TransportFailureKind};
 use zerotouch_dps::IdScope;
 use zerotouch_driver::{Clock, DeviceRng, Dialler, Network, device_rng, transport_failure};
 use zerotouch_emulator::pki::Validity;
+use zerotouch_emulator::server::{crypto_provider, fast_signer};
 use zerotouch_tls::{Roots, TlsClient};
 
 use crate::arguments::{self, FleetMode, Output};
@@ -143,7 +142,8 @@ async fn prepare(arguments: arguments::Fleet) -> Result<Fleet, CliError> {
         None => Roots::Platform,
     };
     // Each device's sessions would be its own.
-    let tls = TlsClient::with_aws_lc_rs(&roots).map_err(zerotouch_driver::StartError::from)?;
+    let tls = TlsClient::with_provider(crypto_provider(), &roots)
+        .map_err(zerotouch_driver::StartError::from)?;
     let dialler = Dialler::with_tls(tls.resumption(false), Network::default());
     let places = Places::new(arguments.port, arguments.allow_remote);
     places.check(&arguments.host).await?;
@@ -178,11 +178,7 @@ fn open_issuer(path: &Path) -> Result<Issuer, CliError> {
 }
 
 fn new_key(algorithm: KeyAlgorithm, rng: &mut DeviceRng) -> Result<Arc<dyn Signer>, CliError> {
-    let key = PrivateKey::generate(algorithm, rng)?;
-    Ok(match algorithm.rsa_bits() {
-        Some(_) => Arc::new(key),
-        None => Arc::new(AwsLcKey::new(&key)?),
-    })
+    Ok(fast_signer(Arc::new(PrivateKey::generate(algorithm, rng)?))?)
 }
 
 /// A certificate for each device, as from the factory.

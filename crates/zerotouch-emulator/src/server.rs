@@ -11,6 +11,7 @@
 
 mod cloud;
 mod connection;
+mod cryptography;
 mod engine;
 mod entrance;
 mod host;
@@ -34,12 +35,11 @@ use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
-use zerotouch_credentials::{
-    AwsLcKey, KeyAlgorithm, PrivateKey, PrivateKeyError, Signer, SymmetricKey,
-};
+use zerotouch_credentials::{PrivateKeyError, SymmetricKey};
 use zerotouch_time::{Now, UnixTime};
 
 use self::cloud::StoredCloud;
+pub use self::cryptography::{crypto_provider, fast_signer};
 use self::entrance::entrance;
 use self::host::{Host, listen};
 pub use self::plain_broker::{
@@ -165,7 +165,8 @@ impl EmulatorBuilder {
     }
 
     /// Draws keys, certificates and ids from this seed, so that two runs are alike. Without one they
-    /// come from the system's random numbers, and so does a part of each signature, which is faster.
+    /// come from the system's random numbers, and with the feature `aws-lc-rs` so does a part of each
+    /// signature, which is faster.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -246,13 +247,6 @@ impl EmulatorBuilder {
         }
         let others = addresses.iter().map(|other| listen(&other.to_string()));
         [Ok(first)].into_iter().chain(others).collect()
-    }
-}
-
-fn fast_signer(key: Arc<PrivateKey>) -> Result<Arc<dyn Signer>, PrivateKeyError> {
-    match key.algorithm() {
-        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 => Ok(Arc::new(AwsLcKey::new(&key)?)),
-        _ => Ok(key),
     }
 }
 

@@ -82,12 +82,6 @@ impl TlsClient {
         Self::with_provider(Arc::new(provider), roots)
     }
 
-    /// Reads `roots` and uses aws-lc-rs, whatever else is on.
-    #[cfg(feature = "aws-lc-rs")]
-    pub fn with_aws_lc_rs(roots: &Roots) -> Result<Self, TlsConfigError> {
-        Self::with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()), roots)
-    }
-
     /// Reads `roots` and uses the caller's provider.
     pub fn with_provider(
         provider: Arc<CryptoProvider>,

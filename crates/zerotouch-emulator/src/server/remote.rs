@@ -16,6 +16,8 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::crypto_provider;
+
 /// A request to an emulator's HTTPS API.
 #[derive(Clone, Debug)]
 pub struct RemoteRequest<'a> {
@@ -67,8 +69,7 @@ fn config(ca_pem: &str) -> io::Result<Arc<ClientConfig>> {
     for root in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(root.map_err(io::Error::other)?).map_err(io::Error::other)?;
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(crypto_provider())
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_root_certificates(roots)

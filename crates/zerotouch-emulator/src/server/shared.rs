@@ -131,7 +131,8 @@ impl<E: Engine> Shared<E> {
         }
     }
 
-    /// A panic while the lock was held has ended one connection; the rest are served on.
+    /// Where panics unwind, one while the lock was held has ended one connection; the rest are served on.
+    /// The engine is then as far as it got.
     fn lock(&self) -> MutexGuard<'_, State<E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

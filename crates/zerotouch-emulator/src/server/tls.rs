@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use zerotouch_credentials::{KeyAlgorithm, PrivateKey, Signer};
 use zerotouch_time::UnixTime;
 
-use super::StartError;
+use super::{StartError, crypto_provider};
 use crate::cloud::AuthorityError;
 use crate::pki::{CertificationAuthority, Validity};
 
@@ -56,7 +56,7 @@ impl ServerTls {
 
         let key = PrivateKeyDer::from_pem_slice(key.to_pkcs8_pem()?.as_bytes())
             .map_err(|e| rustls::Error::General(e.to_string()))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = crypto_provider();
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_client_cert_verifier(Arc::new(AnyClient { provider }))

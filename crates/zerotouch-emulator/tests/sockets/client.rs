@@ -12,6 +12,7 @@ use rustls::{
 use serde_json::Value;
 use zerotouch_credentials::{CertificateChain, PrivateKey};
 use zerotouch_emulator::Emulator;
+use zerotouch_emulator::server::crypto_provider;
 use zerotouch_mqtt_codec::{
     ConnAck, Connect, Decoder, Delivery, Framer, Login, Packet, PacketIdentifier, Publish, QoS,
     Subscribe, Subscriptions, TopicFilter, TopicName,
@@ -45,8 +46,7 @@ impl Client {
         identity: Certified<'_>,
         roots: RootCertStore,
     ) -> io::Result<Self> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(crypto_provider())
             .with_protocol_versions(&[version])
             .unwrap()
             .with_root_certificates(roots);

@@ -25,7 +25,7 @@ use zerotouch_credentials::{
 };
 use zerotouch_emulator::Emulator;
 use zerotouch_emulator::cloud::{CloudEvent, DpsSettings, Fixture, SERVICE_POLICIES};
-use zerotouch_emulator::server::StartError;
+use zerotouch_emulator::server::{StartError, crypto_provider};
 use zerotouch_mqtt_codec::{ConnAck, ConnectRefusal, Packet, QoS};
 use zerotouch_time::UnixTime;
 
@@ -142,8 +142,7 @@ fn tickets_are_not_made_in_vain() {
     for (request, tickets) in [(None, 1), (Some(asks(0)), 0), (Some(asks(9)), 1)] {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(crypto_provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_root_certificates(roots)
@@ -192,7 +191,7 @@ fn tls_is_not_for_show() {
     let chain = provision(&emulator, "d", &private_key(), version);
     let other_key =
         PrivateKey::generate(KeyAlgorithm::EcdsaP384, &mut ChaCha20Rng::seed_from_u64(3)).unwrap();
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let provider = crypto_provider();
     let pem = other_key.to_pkcs8_pem().unwrap();
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
     let signing_key = provider.key_provider.load_private_key(key).unwrap();
@@ -200,7 +199,7 @@ fn tls_is_not_for_show() {
     let forged = rustls::sign::CertifiedKey::new(chain, signing_key);
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots)
