@@ -47,7 +47,7 @@ pub(crate) fn beside(messages: u32, seconds: u32) -> Result {
         .args(["--manifest-path", "tests/interop/telemetry/Cargo.toml", "--target-dir"])
         .arg(&built)
         .arg("--")
-        .args(size::AGENT.smaller());
+        .args(size::smaller());
     if cfg!(target_os = "linux") {
         client = client.arg("-Ctarget-feature=+crt-static");
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::process::{Result, cargo};
-use crate::{book, conformance, fuzz, interop, layers, no_std, release};
+use crate::{book, conformance, fuzz, interop, layers, no_std, release, size};
 
 /// How long each fuzz target runs: enough to see that what was found once stays away.
 const FUZZING_SECONDS: u32 = 5;
@@ -34,23 +34,31 @@ pub(crate) fn run() -> Result {
         "-D",
         "warnings",
     ]);
-    let agent_alone = cargo([
-        "clippy",
-        "--package=zerotouch-cli",
-        "--no-default-features",
-        "--features=agent",
-        "--locked",
-        "--quiet",
-        "--",
-        "-D",
-        "warnings",
-    ]);
+    let as_built = |build: size::Build| {
+        cargo([
+            "clippy",
+            "--package=zerotouch-cli",
+            "--no-default-features",
+            "--features",
+            build.features,
+            "--locked",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ])
+        .run()
+    };
     let docs = cargo(["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
         .env("RUSTDOCFLAGS", "-D warnings");
     step("format", || cargo(["fmt", "--all", "--", "--check"]).run())?;
     step("layers", layers::check)?;
     step("release", release::quick)?;
-    step("clippy", || clippy.run().and_then(|()| agent_alone.run()))?;
+    step("clippy", || {
+        clippy.run()?;
+        as_built(size::WHOLE)?;
+        as_built(size::AGENT)
+    })?;
     step("tests", || tests.run())?;
     step("conformance", conformance::run)?;
     step("doc tests", || doc_tests.run())?;

@@ -22,7 +22,7 @@ use crate::mqtt::MqttError;
 use crate::request::RequestError;
 use crate::settings::{SettingsFileError, SetupError};
 
-/// Exit codes; 1 is left to panics, and 2 is also what a faulty command line ends with.
+/// Exit codes; 2 is also what a faulty command line ends with.
 pub(crate) mod exit {
     pub(crate) const USAGE: u8 = 2;
     pub(crate) const ACTION_NEEDED: u8 = 3;
