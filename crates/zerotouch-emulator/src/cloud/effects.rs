@@ -168,8 +168,17 @@ impl Effects {
         }
     }
 
+    /// Leaves a command to be carried out. Where a fault holds back that a client is accepted, what the client
+    /// is sent comes after that.
     pub(super) fn command(&mut self, connection: ConnectionId, command: Command) {
-        self.commands.push((connection, command));
+        let accepts = |command: &Command| matches!(command, Command::Accept { .. });
+        let acceptance = self.late.values_mut().find(|(waiting, commands)| {
+            *waiting == connection && commands.first().is_some_and(accepts)
+        });
+        match acceptance {
+            Some((_, commands)) if !matches!(command, Command::Close) => commands.push(command),
+            _ => self.commands.push((connection, command)),
+        }
     }
 
     pub(super) fn publish(
@@ -206,7 +215,7 @@ impl Effects {
             commands.extend(commands.first().cloned());
         }
         let Some(delay) = strikes.delay() else {
-            self.commands.extend(commands.into_iter().map(|command| (at.connection, command)));
+            commands.into_iter().for_each(|command| self.command(at.connection, command));
             return;
         };
         self.last_late += 1;

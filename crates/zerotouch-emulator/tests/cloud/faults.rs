@@ -296,6 +296,35 @@ fn answers_come_late_twice_foreign_or_never() {
     assert_eq!((at_once, later), (vec![Got::PubAck(77)], Vec::new()));
 }
 
+// A hub counts a device as connected before the device has heard of it. What it is sent meanwhile must come after
+// that, and not be lost.
+#[test]
+fn nothing_overtakes_an_acceptance_that_comes_late() {
+    let mut world = World::new(Fixture::default());
+    let identity = world.provision("d", &private_key(1));
+    let before = world.connect_hub(&identity, false);
+    world.subscribe(before, "$iothub/methods/POST/#");
+    world.subscribe(before, "devices/d/messages/devicebound/#");
+    world.cut(before);
+    let delay = Fault::Delay(Duration::from_secs(20));
+    world.cloud.add_fault(FaultRule::new(Operation::HubConnect, delay)).unwrap();
+
+    world.cloud.send_command("d", &[], b"before", world.now).unwrap();
+    let connection = world.try_hub(&identity, HUB_VERSION, false);
+    assert!(world.cloud.invoke_method("d", ("reboot", "4"), b"{}", world.now));
+    world.cloud.send_command("d", &[], b"meanwhile", world.now).unwrap();
+    world.drain();
+    assert_eq!(world.received(connection), []);
+    world.wait(Duration::from_secs(20));
+    let got = world.received(connection);
+    assert_eq!(got[0], Got::Accepted { session_present: true });
+    let bodies = got[1..].iter().filter_map(|got| match got {
+        Got::Message { payload, .. } => Some(&payload[..]),
+        _ => None,
+    });
+    assert_eq!(bodies.collect::<Vec<_>>(), [&b"before"[..], b"{}", b"meanwhile"]);
+}
+
 // Whoever reads a fixed number of bytes at a time, or waits for a whole packet, sees it here.
 #[test]
 fn bytes_can_trickle() {
