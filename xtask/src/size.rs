@@ -88,8 +88,7 @@ pub(crate) fn smaller() -> Vec<String> {
         if packs_relocations() {
             flags.push("-Clink-arg=-Wl,-z,pack-relative-relocs".into());
         }
-        // rustc brings lld for this one, which keeps one of functions that are alike.
-        if cfg!(target_arch = "x86_64") {
+        if merges_functions() {
             flags.push("-Clink-arg=-Wl,--icf=all".into());
         }
         let script = packaging.join("no-unwinding.ld");
@@ -101,8 +100,17 @@ pub(crate) fn smaller() -> Vec<String> {
 /// A relocation takes a byte or two instead of 24, and glibc 2.36 or later to run.
 fn packs_relocations() -> bool {
     let version = process("getconf").arg("GNU_LIBC_VERSION").output().unwrap_or_default();
-    let minor = version.trim().strip_prefix("glibc 2.").and_then(|minor| minor.parse().ok());
-    minor.is_some_and(|minor: u32| minor >= 36)
+    minor(&version, "glibc 2.").is_some_and(|minor| minor >= 36)
+}
+
+/// Of functions that are alike lld keeps one; rustc brings it from 1.90, and for this architecture alone.
+fn merges_functions() -> bool {
+    let version = process("rustc").arg("--version").output().unwrap_or_default();
+    cfg!(target_arch = "x86_64") && minor(&version, "rustc 1.").is_some_and(|minor| minor >= 90)
+}
+
+fn minor(version: &str, before: &str) -> Option<u32> {
+    version.trim().strip_prefix(before)?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Bytes of code of each crate, from the symbols of a build that keeps them.
