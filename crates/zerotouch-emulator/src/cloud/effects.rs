@@ -215,7 +215,9 @@ impl Effects {
             commands.extend(commands.first().cloned());
         }
         let Some(delay) = strikes.delay() else {
-            commands.into_iter().for_each(|command| self.command(at.connection, command));
+            for command in commands {
+                self.command(at.connection, command);
+            }
             return;
         };
         self.last_late += 1;
