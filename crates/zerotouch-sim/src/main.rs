@@ -198,6 +198,9 @@ fn hunt(
         "{what}: {count} worlds, {lives} devices, {broken} broken, in {seconds:.1} s: {:.0} worlds a second",
         count as f64 / seconds
     );
+    if next().is_some() {
+        println!("{what}: broken off, as so many are broken; the rest was not run");
+    }
     Ok(broken == 0)
 }
 
