@@ -445,8 +445,9 @@ impl<R: CryptoRng> Device<R> {
             if handled.is_none() {
                 break;
             }
-            self.settle(now);
+            self.take_steps(now);
         }
+        self.settle(now);
     }
 
     /// The connection ended.

@@ -289,16 +289,8 @@ impl HubSession {
                 _ => HubStep::Progress,
             });
         }
-        if let Some(step) = self.link.poll_step(now.monotonic) {
-            return Some(self.after(step, lasting, now));
-        }
-        if self.link.is_up() {
-            self.publish(lasting, now.monotonic);
-            let is_waiting = self.link.mqtt.in_flight() > 0;
-            let since = self.unacknowledged_since.unwrap_or(now.monotonic);
-            self.unacknowledged_since = is_waiting.then_some(since);
-        }
-        None
+        let step = self.link.poll_step(now.monotonic)?;
+        Some(self.after(step, lasting, now))
     }
 
     fn after(&mut self, step: LinkStep, lasting: &mut Lasting, now: Now) -> HubStep {
@@ -319,8 +311,19 @@ impl HubSession {
         }
     }
 
-    /// Sends what waits, as far as there is room: requests before telemetry, which may be much.
-    fn publish(&mut self, lasting: &mut Lasting, now: Instant) {
+    /// Sends what waits, once all that has come is known: the answer to a request that would be sent again
+    /// may be among it.
+    pub(crate) fn publish(&mut self, lasting: &mut Lasting, now: Instant) {
+        if self.link.is_up() {
+            self.publish_waiting(lasting, now);
+            let is_waiting = self.link.mqtt.in_flight() > 0;
+            let since = self.unacknowledged_since.unwrap_or(now);
+            self.unacknowledged_since = is_waiting.then_some(since);
+        }
+    }
+
+    /// As far as there is room: requests before telemetry, which may be much.
+    fn publish_waiting(&mut self, lasting: &mut Lasting, now: Instant) {
         let Self { link, draining, assignment, waiting, .. } = self;
         let Lasting { queue, methods, twin, renewal } = lasting;
         let mut send = |topic: &str, payload: &[u8]| {

@@ -99,7 +99,7 @@ impl DpsSession {
             return DpsStep::Failed(failure);
         }
         self.registration.handle_timeout(now);
-        self.after(LinkStep::Progress, now)
+        DpsStep::Progress
     }
 
     /// The next step that no packet brought.
@@ -112,14 +112,18 @@ impl DpsSession {
     }
 
     fn after(&mut self, step: LinkStep, now: Instant) -> DpsStep {
-        let connected = match step {
-            LinkStep::Failed(failure) => return DpsStep::Failed(failure),
+        match step {
+            LinkStep::Failed(failure) => DpsStep::Failed(failure),
             LinkStep::Up => {
                 self.registration.start(now);
-                true
+                DpsStep::Connected
             }
-            _ => false,
-        };
+            _ => DpsStep::Progress,
+        }
+    }
+
+    /// Sends what the registration asks, once all that has come is known.
+    pub(crate) fn publish(&mut self, now: Instant) {
         while let Some(request) = self.registration.poll_request() {
             let sent = TopicName::new(&request.topic).is_ok_and(|topic| {
                 self.link
@@ -131,7 +135,6 @@ impl DpsSession {
             // registration's own deadline.
             debug_assert!(sent, "a registration request was not taken");
         }
-        if connected { DpsStep::Connected } else { DpsStep::Progress }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

@@ -127,7 +127,27 @@ impl<R: CryptoRng> Device<R> {
         self.events.extend(iter::from_fn(|| twin.poll_event()).map(Event::Twin));
     }
 
-    /// Whatever the last input has made possible.
+    /// Takes every step that the session is at.
+    pub(super) fn take_steps(&mut self, now: Now) {
+        loop {
+            let is_storing = self.storing.is_some();
+            match &mut self.phase {
+                Phase::Dps(session) => match session.poll_step(now.monotonic) {
+                    Some(step) => self.after_dps(step, now),
+                    None => return,
+                },
+                Phase::Hub(session) => {
+                    match session.poll_step(&mut self.lasting, is_storing, now) {
+                        Some(step) => self.after_hub(step, now),
+                        None => return,
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Whatever the last input, when all of it is handled, has made possible.
     pub(super) fn settle(&mut self, now: Now) {
         self.settle_phase(now);
         self.renew_if_due(now);
@@ -135,26 +155,21 @@ impl<R: CryptoRng> Device<R> {
     }
 
     fn settle_phase(&mut self, now: Now) {
+        let monotonic = now.monotonic;
         loop {
-            let monotonic = now.monotonic;
-            let is_storing = self.storing.is_some();
+            self.take_steps(now);
             match &mut self.phase {
-                Phase::Dps(session) => match session.poll_step(monotonic) {
-                    Some(step) => self.after_dps(step, now),
-                    None => return,
-                },
+                Phase::Dps(session) => return session.publish(monotonic),
                 Phase::Hub(session) => {
-                    match session.poll_step(&mut self.lasting, is_storing, now) {
-                        Some(step) => self.after_hub(step, now),
-                        None if session.has_drained(&self.lasting, monotonic) => {
-                            let then = match session.draining {
-                                Some(Draining::Queue { .. }) => Then::Stop,
-                                _ => Then::Proceed,
-                            };
-                            self.leave(then, monotonic);
-                        }
-                        None => return,
+                    session.publish(&mut self.lasting, monotonic);
+                    if !session.has_drained(&self.lasting, monotonic) {
+                        return;
                     }
+                    let then = match session.draining {
+                        Some(Draining::Queue { .. }) => Then::Stop,
+                        _ => Then::Proceed,
+                    };
+                    self.leave(then, monotonic);
                 }
                 Phase::Leaving { link, deadline, then } => {
                     let unsent = !link.is_dialling() && link.mqtt.poll_transmit().is_some();

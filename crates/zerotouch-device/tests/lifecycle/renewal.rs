@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use zerotouch_device::{Credential, Event, RenewalFailure, RenewalPolicy, State};
 use zerotouch_emulator::cloud::{CredentialPolicy, Fixture, HubApiVersion, HubSettings};
+use zerotouch_hub::wire::{CREDENTIAL_REPLY_PREFIX, ISSUE_CERTIFICATE_PREFIX};
 use zerotouch_store::{Change, Identity};
 use zerotouch_time::UnixTime;
 
@@ -247,4 +248,37 @@ fn a_renewal_held_ready_waits_for_the_certificate_in_use() {
     let accepted =
         |event: &Event| matches!(event, Event::Connected { credential: Credential::Staged, .. });
     assert_eq!(count(&bench, accepted), 3, "twice the first certificate, then the second");
+}
+
+// The answer to a request of an earlier connection may come in the bytes that say where answers come to.
+// To send the request again before all of them are read is to ask for what is here already.
+#[test]
+fn what_comes_with_an_answer_does_not_ask_for_it_again() {
+    const SUBACK: u8 = 0x90;
+    let mut bench = connected(living(DAY), |_| {});
+    bench.garbles = Box::new(|_| Vec::new());
+    bench.device.renew(bench.now).unwrap();
+    bench.wait(Duration::from_secs(60));
+    let asked = |bench: &Bench| {
+        let asks = |bytes: &[u8]| contains(bytes, ISSUE_CERTIFICATE_PREFIX);
+        bench.sent.iter().filter(|(_, bytes)| asks(bytes)).count()
+    };
+    assert_eq!(asked(&bench), 1);
+
+    let mut held = Vec::new();
+    bench.garbles = Box::new(move |bytes| match bytes[0] {
+        SUBACK => [bytes, std::mem::take(&mut held)].concat(),
+        _ if contains(&bytes, CREDENTIAL_REPLY_PREFIX) => {
+            held.extend(bytes);
+            Vec::new()
+        }
+        _ => bytes,
+    });
+    bench.cut();
+    bench.run_until(|bench| bench.generation() == 2);
+    assert_eq!(asked(&bench), 1);
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
