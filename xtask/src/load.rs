@@ -3,7 +3,6 @@
 //! Emulator and broker, and what loads them, are processes of their own. Times of the processor are
 //! compared as well as times of the clock: where others use the machine, too, only the first mean anything.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
@@ -45,14 +44,10 @@ pub(crate) fn run(check: bool) -> Result {
     cargo(build).args(["-p", "zerotouch-cli", "--bin", "zerotouch"]).run()?;
     cargo(build).args(["-p", "zerotouch-emulator", "--example", "ceiling"]).run()?;
     let bench = Bench::new(mosquitto)?;
-    let mut table = conditions();
-    let shares = [
-        bench.provision("p384", &sizes, &mut table)?,
-        bench.provision("p256", &sizes, &mut table)?,
-    ];
-    bench.idle(&sizes, &mut table)?;
-    let [ours, theirs] = bench.telemetry(&sizes, &mut table)?;
-    println!("\n{table}");
+    println!("{}", conditions());
+    let shares = [bench.provision("p384", &sizes)?, bench.provision("p256", &sizes)?];
+    bench.idle(&sizes)?;
+    let [ours, theirs] = bench.telemetry(&sizes)?;
     if check {
         return Ok(());
     }
@@ -185,7 +180,7 @@ impl Bench {
     }
 
     /// Yields the share of the ceiling that is reached, in time of the processor.
-    fn provision(&self, algorithm: &str, sizes: &Sizes, table: &mut String) -> Result<f64> {
+    fn provision(&self, algorithm: &str, sizes: &Sizes) -> Result<f64> {
         let before = self.ceiling(algorithm)?;
         let server = self.emulator(algorithm)?;
         let (devices, at_once) = (sizes.provisionings.to_string(), sizes.at_once.to_string());
@@ -201,14 +196,11 @@ impl Bench {
             .max(number(&result, "provisionedPerSecond"));
         let (ceiling, cryptography) = (mean("perSecond"), mean("processorMillis"));
         let share = cryptography / (cloud + devices);
-        let mut row = |what: &str, value: String| {
-            let _ = writeln!(table, "| {what} | {value} |");
-        };
-        row(&format!("**authority on {algorithm}**"), String::new());
-        row("TLS handshake, both sides", format!("{:.2} ms", mean("handshakeMicros") / 1e3));
+        row(&format!("**authority on {algorithm}**"), "");
+        row("TLS handshake, both sides", &format!("{:.2} ms", mean("handshakeMicros") / 1e3));
         row(
             "sign, verify with the device's key",
-            format!(
+            &format!(
                 "{:.2} ms, {:.2} ms",
                 mean("deviceSignMicros") / 1e3,
                 mean("deviceVerifyMicros") / 1e3
@@ -216,27 +208,28 @@ impl Bench {
         );
         row(
             "sign, verify with the authority's",
-            format!(
+            &format!(
                 "{:.2} ms, {:.2} ms",
                 mean("authoritySignMicros") / 1e3,
                 mean("authorityVerifyMicros") / 1e3
             ),
         );
-        row("cryptography of a provisioning", format!("{cryptography:.2} ms"));
-        row("provisioning: cloud, device", format!("{cloud:.2} ms, {devices:.2} ms"));
-        row("share of the ceiling, in time of the processor", format!("{:.0} %", share * 100.0));
-        row("ceiling by the clock", format!("{ceiling:.0} a second"));
-        row("provisionings by the clock", format!("{rate:.0} a second"));
+        row("cryptography of a provisioning", &format!("{cryptography:.2} ms"));
+        row("provisioning: cloud, device", &format!("{cloud:.2} ms, {devices:.2} ms"));
+        row("share of the ceiling, in time of the processor", &format!("{:.0} %", share * 100.0));
+        row("ceiling by the clock", &format!("{ceiling:.0} a second"));
+        row("provisionings by the clock", &format!("{rate:.0} a second"));
         Ok(share)
     }
 
-    fn idle(&self, sizes: &Sizes, table: &mut String) -> Result {
+    fn idle(&self, sizes: &Sizes) -> Result {
         let devices = sizes.idle.to_string();
         let seconds = (2 * sizes.seconds).to_string();
-        let options = ["--devices", &devices, "--at-once", "1000", "--seconds", &seconds];
+        let options = ["--devices", &devices, "--seconds", &seconds];
         for (name, server, more) in [
-            ("emulator", self.emulator("p384")?, &[][..]),
-            ("mosquitto", self.broker()?, &["--broker"]),
+            ("emulator", self.emulator("p384")?, &["--at-once", "1000"][..]),
+            // No more than may wait at its door: who is turned away asks again after longer and longer times.
+            ("mosquitto", self.broker()?, &["--broker", "--at-once", "100"]),
         ] {
             let before = server.resident()?;
             let mut fleet = self.fleet(&server, "p384", "idle", &[&options[..], more].concat());
@@ -249,16 +242,16 @@ impl Bench {
             let held = server.resident()?;
             let result = finish(fleet)?;
             let each = f64::from(held - before) / f64::from(sizes.idle);
-            let _ = writeln!(
-                table,
-                "| {name}, {} idle connections, {} lost: memory of each | {each:.1} KiB |",
-                result["connected"], result["lostConnections"]
+            let (connected, lost) = (&result["connected"], &result["lostConnections"]);
+            row(
+                &format!("{name}, {connected} idle connections, {lost} lost: memory of each"),
+                &format!("{each:.1} KiB"),
             );
         }
         Ok(())
     }
 
-    fn telemetry(&self, sizes: &Sizes, table: &mut String) -> Result<[f64; 2]> {
+    fn telemetry(&self, sizes: &Sizes) -> Result<[f64; 2]> {
         let (devices, seconds) = (sizes.senders.to_string(), sizes.seconds.to_string());
         let options = ["--devices", &devices, "--seconds", &seconds];
         let mut rates = [0.0; 2];
@@ -273,16 +266,20 @@ impl Bench {
             let result = finish(fleet.spawn().map_err(|error| error.to_string())?)?;
             let each = (server.processor_time()? - before) / number(&result, "acknowledged");
             *rate = number(&result, "acknowledgedPerSecond");
-            let _ = writeln!(
-                table,
-                "| {name}, QoS 1, {} messages, {} unacknowledged | {rate:.0} a second, {:.1} µs each |",
-                result["sent"],
-                number(&result, "sent") - number(&result, "acknowledged"),
-                each * 1e3
+            let sent = number(&result, "sent");
+            let missing = sent - number(&result, "acknowledged");
+            row(
+                &format!("{name}, QoS 1, {sent} messages, {missing} unacknowledged"),
+                &format!("{rate:.0} a second, {:.1} µs each", each * 1e3),
             );
         }
         Ok(rates)
     }
+}
+
+/// Says what was measured, at once: what comes after it may fail.
+fn row(what: &str, value: &str) {
+    println!("| {what} | {value} |");
 }
 
 fn number(value: &Value, name: &str) -> f64 {
