@@ -43,17 +43,24 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
 
 #[inline(always)]
 fn is_free<const WILDCARDS: bool>(bytes: &[u8]) -> bool {
-    let hit = |byte: u8| byte == 0 || WILDCARDS && byte | HASH_TO_PLUS == b'+';
-    let any = |chunk: &[u8; 16]| chunk.iter().fold(false, |found, byte| found | hit(*byte));
-    match bytes.last_chunk::<16>() {
-        // The last chunk overlaps the one before it, which is cheaper than what is left byte by byte. It is
-        // looked at as two words: outside the loop, vector instructions would be made of smaller parts.
-        Some(last) => {
-            let words = last.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
-            let last = words.fold(0, |found, word| found | hits::<WILDCARDS>(word));
-            last == 0 && !bytes.as_chunks().0.iter().any(any)
-        }
-        None => find::<WILDCARDS>(bytes).is_none(),
+    if let Some(last) = bytes.last_chunk() {
+        // Zero where there is a hit, so that the least of many tells of all. The last chunk overlaps the one
+        // before it, which is cheaper than what is left byte by byte.
+        let tell = |byte: u8| if WILDCARDS { byte.min((byte | HASH_TO_PLUS) ^ b'+') } else { byte };
+        let lesser = |mut least: [u8; 16], chunk: &[u8; 16]| {
+            for (least, byte) in least.iter_mut().zip(chunk) {
+                *least = tell(*byte).min(*least);
+            }
+            least
+        };
+        let least = bytes.as_chunks().0.iter().fold([u8::MAX; 16], lesser);
+        // Not `contains`, for which the vector would go through memory.
+        !lesser(least, last).iter().fold(false, |any, least| any | (*least == 0))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let hits = |word: &[u8; 8]| hits::<WILDCARDS>(u64::from_le_bytes(*word));
+        hits(first) | hits(last) == 0
+    } else {
+        find::<WILDCARDS>(bytes).is_none()
     }
 }
 

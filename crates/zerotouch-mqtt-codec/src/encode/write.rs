@@ -136,13 +136,10 @@ fn connect<S: Sink>(packet: &Connect<'_>, sink: &mut S) -> Result<usize, EncodeE
     }
     let [high, low] = packet.keep_alive.to_be_bytes();
     let client_id = packet.client_id.as_bytes();
-    let parts = Parts {
-        before: fixed_header(first_byte(PacketType::Connect), remaining).and(Few::u16(4)),
-        field: &[b'M', b'Q', b'T', b'T', 4, flags, high, low],
-        behind: Few::u16(prefix(client_id)),
-        rest: client_id,
-    };
-    parts.append_to(sink);
+    begin(first_byte(PacketType::Connect), remaining, [0, 4], sink);
+    let [length_high, length_low] = prefix(client_id).to_be_bytes();
+    sink.array([b'M', b'Q', b'T', b'T', 4, flags, high, low, length_high, length_low]);
+    sink.bytes(client_id);
     if let Some(will) = &packet.will {
         field(will.topic.as_str().as_bytes(), sink);
         field(will.message, sink);
