@@ -32,6 +32,7 @@ struct Contents {
     common_names: Vec<Option<String>>,
     public_key: Vec<u8>,
     constraints: Constraints,
+    thumbprint: Thumbprint,
 }
 
 /// The DER says everything else.
@@ -81,6 +82,8 @@ impl Certificate {
                 .to_der()
                 .map_err(CertificateError::Malformed)?,
             constraints: Constraints::read(&parsed).map_err(CertificateError::Extension)?,
+            // Once: a device draws from it, whenever anything happens, whether to renew.
+            thumbprint: Thumbprint(Sha256::digest(der).into()),
             der: der.to_vec(),
             parsed,
         })))
@@ -153,7 +156,7 @@ impl Certificate {
 
     /// The SHA-256 hash of the DER form, which is what tools call the fingerprint.
     pub fn thumbprint(&self) -> Thumbprint {
-        Thumbprint(Sha256::digest(&self.0.der).into())
+        self.0.thumbprint
     }
 
     pub(crate) fn parsed(&self) -> &x509_cert::Certificate {

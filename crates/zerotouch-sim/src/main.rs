@@ -12,10 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use zerotouch_sim::{
     Finding, Milestones, Options, Outage, Plan, Weather, curves, fleet, judge, schedule, shrink,
     timeline,
 };
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Devices, one cloud and a faulty network in virtual time, from a seed.
 #[derive(Debug, Parser)]
