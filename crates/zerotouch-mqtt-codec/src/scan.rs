@@ -55,7 +55,7 @@ fn is_free<const WILDCARDS: bool>(bytes: &[u8]) -> bool {
         };
         let least = bytes.as_chunks().0.iter().fold([u8::MAX; 16], lesser);
         // Not `contains`, for which the vector would go through memory.
-        !lesser(least, last).iter().fold(false, |any, least| any | (*least == 0))
+        lesser(least, last).map(|least| least == 0) == [false; 16]
     } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         let hits = |word: &[u8; 8]| hits::<WILDCARDS>(u64::from_le_bytes(*word));
         hits(first) | hits(last) == 0
