@@ -80,6 +80,9 @@ pub struct Framer {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Where the packet in whose body we are will end, otherwise nowhere (0): a byte that does not complete it
+    /// is taken in without a look at anything else.
+    until: usize,
     /// About the most held of late, in bytes.
     usual: usize,
 }
@@ -96,7 +99,8 @@ enum State {
 impl Framer {
     /// At the start of a stream.
     pub const fn new(decoder: Decoder) -> Self {
-        Self { decoder, state: State::Between, buffer: Vec::new(), start: 0, end: 0, usual: 0 }
+        let state = State::Between;
+        Self { decoder, state, buffer: Vec::new(), start: 0, end: 0, until: 0, usual: 0 }
     }
 
     /// Takes at most one packet off what was read in, and then off the front of `input`.
@@ -139,6 +143,9 @@ impl Framer {
     /// Takes a packet whose beginning is held.
     #[inline]
     fn next_held<'p>(&'p mut self, input: &mut &[u8]) -> Result<Option<Packet<'p>>, DecodeError> {
+        if self.end < self.until && input.is_empty() {
+            return Ok(None);
+        }
         let header = match self.state {
             State::InBody(header) => header,
             State::Failed(error) => return Err(error),
@@ -149,9 +156,6 @@ impl Framer {
             },
         };
         if self.end - self.start < header.packet_len {
-            if input.is_empty() && matches!(self.state, State::InBody(_)) {
-                return Ok(None);
-            }
             return self.gather(input);
         }
         self.take(&header)
@@ -161,6 +165,7 @@ impl Framer {
     #[inline]
     fn take(&mut self, header: &FixedHeader) -> Result<Option<Packet<'_>>, DecodeError> {
         self.state = State::Between;
+        self.until = 0;
         let packet = self.start..self.start + header.packet_len;
         self.start = packet.end;
         finish(&mut self.state, header, &self.buffer[packet])
@@ -169,9 +174,8 @@ impl Framer {
     /// Moves bytes from `input` to the buffer, until that holds a packet.
     fn gather(&mut self, input: &mut &[u8]) -> Result<Option<Packet<'_>>, DecodeError> {
         loop {
-            let held = self.end - self.start;
             let missing = match self.state {
-                State::InBody(header) if held < header.packet_len => header.packet_len - held,
+                State::InBody(_) if self.end < self.until => self.until - self.end,
                 State::InBody(header) => return self.take(&header),
                 State::Failed(error) => return Err(error),
                 State::Between => match self.decoder.header(&self.buffer[self.start..self.end]) {
@@ -211,6 +215,9 @@ impl Framer {
     /// but where [`next_packet`](Self::next_packet) gives an error.
     #[inline]
     pub fn unfilled(&mut self) -> &mut [u8] {
+        if self.end < self.until && self.end < self.buffer.len() {
+            return &mut self.buffer[self.end..];
+        }
         if self.start == self.end && self.start > 0 {
             self.give_back();
         }
@@ -227,12 +234,11 @@ impl Framer {
     /// What may be written to; `wanted` bytes, where that is not the rest of a known packet.
     #[inline]
     fn room(&mut self, wanted: usize) -> &mut [u8] {
-        let held = self.end - self.start;
-        let enough = match &self.state {
-            State::Failed(_) => return &mut [],
-            State::InBody(header) if held < header.packet_len => self.end < self.buffer.len(),
-            _ => self.buffer.len() - self.end >= wanted,
-        };
+        if let State::Failed(_) = self.state {
+            return &mut [];
+        }
+        let room = self.buffer.len() - self.end;
+        let enough = if self.end < self.until { room > 0 } else { room >= wanted };
         if !enough {
             self.make_room(wanted);
         }
@@ -244,14 +250,11 @@ impl Framer {
     #[cold]
     fn make_room(&mut self, wanted: usize) {
         let held = self.end - self.start;
-        let length = match &self.state {
-            State::InBody(header) if held < header.packet_len => {
-                self.start + (2 * held).max(STEP).min(header.packet_len)
-            }
-            _ => {
-                self.move_to_front();
-                held + wanted
-            }
+        let length = if self.end < self.until {
+            (self.start + (2 * held).max(STEP)).min(self.until)
+        } else {
+            self.move_to_front();
+            held + wanted
         };
         if let Err(error) = self.reserve(length, None) {
             self.fail(error);
@@ -269,11 +272,13 @@ impl Framer {
             return Err(self.fail(error));
         }
         self.state = State::InBody(header);
+        self.until = self.start + header.packet_len;
         Ok(())
     }
 
     fn move_to_front(&mut self) {
         self.buffer.copy_within(self.start..self.end, 0);
+        self.until = self.until.saturating_sub(self.start);
         (self.start, self.end) = (0, self.end - self.start);
     }
 
@@ -315,7 +320,7 @@ impl Framer {
     fn fail(&mut self, error: DecodeError) -> DecodeError {
         self.state = State::Failed(error);
         self.buffer = Vec::new();
-        (self.start, self.end) = (0, 0);
+        (self.start, self.end, self.until) = (0, 0, 0);
         error
     }
 }

@@ -155,6 +155,31 @@ fn packets_read_in_together_come_in_order() {
     }
 }
 
+/// Who reads on, or tries to, before taking what is whole loses nothing, though it is moved meanwhile.
+#[test]
+fn a_reader_may_read_on_before_it_takes_packets() {
+    let stream: Vec<u8> = [9, 200, 17_000, 700].into_iter().flat_map(publish).collect();
+    let ends = [9, 209, 17_209, 17_909];
+    // Up to where is read before packets are taken: when one is begun, and when it, or more, is whole.
+    for stops in [[29, 209], [29, 213], [300, 17_209], [300, 17_909], [17_300, 17_909]] {
+        let (mut framer, mut read, mut taken) = (Framer::new(Decoder::new()), 0, 0);
+        for stop in stops {
+            while read < stop {
+                let room = framer.unfilled();
+                let count = room.len().min(stop - read);
+                room[..count].copy_from_slice(&stream[read..read + count]);
+                framer.advance(count);
+                read += count;
+            }
+            framer.unfilled();
+            while framer.next_packet(&mut &[][..]).unwrap().is_some() {
+                taken += 1;
+            }
+            assert_eq!(taken, ends.iter().filter(|end| **end <= stop).count(), "{stops:?}");
+        }
+    }
+}
+
 fn publish_overhead(size: usize) -> usize {
     3 + match size {
         0..130 => 2,
