@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
-use zerotouch_device::{CertificateSummary, Config, Event, State};
+use zerotouch_device::{Config, Event, IssuedCertificate, State};
 use zerotouch_driver::{Clock, Command, Dialler, Done, prepare};
 use zerotouch_hub::{MethodCall, Properties, Telemetry};
 use zerotouch_store::{RecordQueue, Store};
@@ -215,7 +215,7 @@ impl Device {
     }
 
     /// Renews the certificate and waits until a hub has accepted the new one.
-    pub fn renew(&self) -> Result<CertificateSummary, RenewError> {
+    pub fn renew(&self) -> Result<IssuedCertificate, RenewError> {
         self.ask(Command::Renew).unwrap_or(Err(RenewError::Stopped))
     }
 

@@ -68,7 +68,7 @@ fn a_device_provisions_sends_renews_and_remembers() {
 
     let (device, seen) = start(&emulator, state.path());
     assert!(
-        matches!(&seen[..], [Event::StateChanged(_), Event::Connected { credential: Credential::Active, thumbprint, .. }] if *thumbprint == Some(renewed.thumbprint)),
+        matches!(&seen[..], [Event::StateChanged(_), Event::Connected { credential: Credential::Active, thumbprint, .. }] if *thumbprint == Some(renewed.chain.leaf().thumbprint())),
         "a good identity needs no provisioning: {seen:?}"
     );
     device.close();

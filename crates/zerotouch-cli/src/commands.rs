@@ -269,7 +269,7 @@ fn start<'t>(
     let mut setup = settings.setup()?;
     let retry = &mut setup.config.retry;
     retry.max_attempts = retry.max_attempts.or(ATTEMPTS);
-    retry.start_spread = std::time::Duration::ZERO;
+    retry.connect_spread = std::time::Duration::ZERO;
     prepare(&mut setup.config);
     Ok(Journey::new(setup.start()?, timeline))
 }

@@ -134,9 +134,9 @@ pub(crate) struct Settings {
     /// How many failures in a row end the device's efforts [default: 3; of the agent, none]
     #[arg(long, hide_short_help = true, value_name = "COUNT")]
     pub max_attempts: Option<NonZeroU32>,
-    /// Up to how long the agent waits with its first connection, as in 5m
+    /// Over how long the connections of a fleet are spread, the agent's first and those after a failure, as in 5m
     #[arg(long, hide_short_help = true, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
-    pub start_spread: Duration,
+    pub connect_spread: Duration,
     /// How many messages may wait while the hub is away
     #[arg(long, hide_short_help = true, value_name = "COUNT", default_value_t = 1_000)]
     pub queue_messages: usize,

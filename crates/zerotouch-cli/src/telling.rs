@@ -4,7 +4,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use zerotouch_device::{CertificateSummary, Event, Failure, FailureClass, RenewalFailure, State};
+use zerotouch_device::{Event, Failure, FailureClass, IssuedCertificate, RenewalFailure, State};
 use zerotouch_hub::{CloudMessage, MethodEvent, TwinEvent};
 use zerotouch_time::UnixTime;
 
@@ -86,11 +86,11 @@ pub(crate) fn tell(event: &Event) -> Option<Telling> {
                 json!({ "hub": hub, "deviceId": device_id, "substatus": substatus }),
             )
         }
-        Event::CertificateIssued(summary) => Telling::new(
+        Event::CertificateIssued(issued) => Telling::new(
             "certificateIssued",
             Some("certificate"),
-            certificate_words(summary),
-            certificate_json(summary),
+            certificate_words(issued),
+            certificate_json(issued),
         ),
         Event::Connected { assignment, credential, thumbprint } => {
             let thumbprint = thumbprint.as_ref().map(ToString::to_string);
@@ -277,26 +277,28 @@ fn twin(event: &TwinEvent) -> Option<Telling> {
     })
 }
 
-fn certificate_words(summary: &CertificateSummary) -> String {
+fn certificate_words(issued: &IssuedCertificate) -> String {
+    let leaf = issued.chain.leaf();
     format!(
         "{}, {} to {}, chain of {} by {}; matches the key, stored",
-        short(&summary.thumbprint),
-        date(summary.not_before),
-        date(summary.not_after),
-        summary.chain_length,
-        summary.issuer,
+        short(&leaf.thumbprint()),
+        date(leaf.not_before()),
+        date(leaf.not_after()),
+        issued.chain.iter().len(),
+        leaf.issuer(),
     )
 }
 
-pub(crate) fn certificate_json(summary: &CertificateSummary) -> Value {
+pub(crate) fn certificate_json(issued: &IssuedCertificate) -> Value {
+    let leaf = issued.chain.leaf();
     json!({
-        "generation": summary.generation,
-        "thumbprint": summary.thumbprint.to_string(),
-        "subject": summary.subject,
-        "issuer": summary.issuer,
-        "notBefore": date(summary.not_before),
-        "notAfter": date(summary.not_after),
-        "chainLength": summary.chain_length,
+        "generation": issued.generation,
+        "thumbprint": leaf.thumbprint().to_string(),
+        "subject": leaf.subject(),
+        "issuer": leaf.issuer(),
+        "notBefore": date(leaf.not_before()),
+        "notAfter": date(leaf.not_after()),
+        "chainLength": issued.chain.iter().len(),
     })
 }
 

@@ -248,6 +248,13 @@ pub struct Backoff {
     pub cap: Duration,
 }
 
+impl Backoff {
+    /// The same, but for delays that would be drawn from a smaller range than this.
+    pub(crate) fn spread(self, least: Duration) -> Self {
+        Self { initial: self.initial.max(least), cap: self.cap.max(least) }
+    }
+}
+
 /// About trying again. Three ladders, because three things fail apart: the provisioning service, the
 /// hub, and the belief that a credential is good.
 #[derive(Clone, Debug)]
@@ -266,9 +273,10 @@ pub struct RetryPolicy {
     /// After how many failures in a row to connect to its hub, of whatever kind, the device provisions
     /// anew; default 50.
     pub failures_before_provisioning: u32,
-    /// Up to how long after its start the device waits with its first connection, drawn evenly: so that
-    /// a fleet whose power returns does not come all at once; default not at all.
-    pub start_spread: Duration,
+    /// The least range from which the wait before a connection is drawn, the first one and each after a
+    /// failure, for a fleet that loses its power or its hub in one instant: of N devices about N divided
+    /// by this come in a second. Default none: a device by itself comes back as soon as it can.
+    pub connect_spread: Duration,
 }
 
 /// What to do when the hub has refused every certificate the device has.
@@ -296,7 +304,7 @@ impl Default for RetryPolicy {
             max_attempts: None,
             on_refusal: OnRefusal::default(),
             failures_before_provisioning: 50,
-            start_spread: Duration::ZERO,
+            connect_spread: Duration::ZERO,
         }
     }
 }

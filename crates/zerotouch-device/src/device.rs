@@ -223,7 +223,7 @@ impl<R: CryptoRng> Device<R> {
             return;
         }
         self.phase = Phase::Ready;
-        let spread = self.config.retry.start_spread;
+        let spread = self.config.retry.connect_spread;
         if spread.is_zero() {
             self.proceed(now);
         } else {

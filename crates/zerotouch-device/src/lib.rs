@@ -78,6 +78,6 @@ pub use failure::{
 };
 pub use queue::{DropReason, QueuePolicy, QueueStatus, WhenFull};
 pub use seam::{
-    Action, CertificateSummary, ConnectionId, Credential, Dial, Event, HubAccess, Scope,
+    Action, ConnectionId, Credential, Dial, Event, HubAccess, IssuedCertificate, Scope,
     TelemetryHandle, TlsIdentity,
 };

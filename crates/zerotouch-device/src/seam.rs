@@ -153,7 +153,7 @@ pub enum Event {
         substatus: Option<String>,
     },
     /// A chain was issued, checked against its key, and is stored.
-    CertificateIssued(CertificateSummary),
+    CertificateIssued(IssuedCertificate),
     /// The hub accepted the connection and the subscriptions: telemetry can be sent.
     Connected {
         /// Where.
@@ -240,37 +240,11 @@ pub enum Event {
     Stopped,
 }
 
-/// What a person wants to know of a certificate.
+/// A certificate that is stored, until a hub has accepted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateSummary {
+pub struct IssuedCertificate {
     /// The number of its generation.
     pub generation: u64,
-    /// SHA-256 over the certificate.
-    pub thumbprint: Thumbprint,
-    /// Who it is for.
-    pub subject: String,
-    /// Who issued it.
-    pub issuer: String,
-    /// Its first second.
-    pub not_before: UnixTime,
-    /// Its last second.
-    pub not_after: UnixTime,
-    /// How many certificates the chain has.
-    pub chain_length: usize,
-}
-
-impl CertificateSummary {
-    /// Of the leaf of a chain.
-    pub(crate) fn new(generation: u64, chain: &CertificateChain) -> Self {
-        let leaf = chain.leaf();
-        Self {
-            generation,
-            thumbprint: leaf.thumbprint(),
-            subject: leaf.subject(),
-            issuer: leaf.issuer(),
-            not_before: leaf.not_before(),
-            not_after: leaf.not_after(),
-            chain_length: chain.iter().len(),
-        }
-    }
+    /// It, and those above.
+    pub chain: CertificateChain,
 }

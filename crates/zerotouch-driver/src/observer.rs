@@ -93,8 +93,9 @@ impl Observer {
                 let (hub, device_id) = (&assignment.assigned_hub, &assignment.device_id);
                 info!(hub, device_id, substatus, "dps: assigned");
             }
-            Event::CertificateIssued(summary) => {
-                let (generation, thumbprint) = (summary.generation, &summary.thumbprint);
+            Event::CertificateIssued(issued) => {
+                let (generation, thumbprint) =
+                    (issued.generation, issued.chain.leaf().thumbprint());
                 info!(generation, %thumbprint, "store: a new certificate is stored");
                 self.renewal = None;
             }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use zerotouch_device::{
-    CertificateSummary, Config, Credential, Device, DropReason, Event, Failure, FailureClass,
-    HubAccess, TelemetryHandle,
+    Config, Credential, Device, DropReason, Event, Failure, FailureClass, HubAccess,
+    IssuedCertificate, TelemetryHandle,
 };
 use zerotouch_hub::{MethodCall, Properties, ReportHandle, Telemetry, TwinEvent};
 use zerotouch_store::{RecordQueue, StoreError};
@@ -45,7 +45,7 @@ pub enum Command {
     HubAccess(Done<Option<HubAccess>>),
     /// Told when the renewed certificate is active, or why it is not. The device takes one renewal at a
     /// time, so there is one to wait for.
-    Renew(Done<Result<CertificateSummary, RenewError>>),
+    Renew(Done<Result<IssuedCertificate, RenewError>>),
     /// Told when the device has stopped and the driver that owns the [`Waiters`] has been dropped. As
     /// that driver's last field they are dropped when its store and connection are: whoever was told
     /// may open the store again.
@@ -76,8 +76,8 @@ pub struct Waiters {
     /// And when it was given to the device.
     telemetry: BTreeMap<TelemetryHandle, (Instant, Done<Result<(), SendError>>)>,
     reports: BTreeMap<ReportHandle, Done<Result<Option<u64>, ReportError>>>,
-    renewal: Option<Done<Result<CertificateSummary, RenewError>>>,
-    issued: Option<CertificateSummary>,
+    renewal: Option<Done<Result<IssuedCertificate, RenewError>>>,
+    issued: Option<IssuedCertificate>,
     refused: Option<Failure>,
     stop: Vec<Done<()>>,
 }
@@ -225,10 +225,10 @@ impl Waiters {
             Event::Twin(TwinEvent::ReportFailed { handle, error }) => {
                 self.end_report(*handle, Err(error.clone().into()));
             }
-            Event::CertificateIssued(summary) => self.issued = Some(summary.clone()),
+            Event::CertificateIssued(issued) => self.issued = Some(issued.clone()),
             Event::Activated { .. } => {
-                if let Some(summary) = self.issued.take() {
-                    self.end_renewal(Ok(summary));
+                if let Some(issued) = self.issued.take() {
+                    self.end_renewal(Ok(issued));
                 }
             }
             Event::RenewalFailed { failure, .. } => self.end_renewal(Err(failure.clone().into())),
@@ -281,7 +281,7 @@ impl Waiters {
         }
     }
 
-    fn end_renewal(&mut self, result: Result<CertificateSummary, RenewError>) {
+    fn end_renewal(&mut self, result: Result<IssuedCertificate, RenewError>) {
         if let Some(done) = self.renewal.take() {
             done(result);
         }

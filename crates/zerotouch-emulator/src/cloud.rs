@@ -110,13 +110,20 @@ pub enum CloudError {
 impl Cloud {
     /// A cloud with the contents of `fixture`, all of whose keys and names come from `rng`. `now` is
     /// when its authority begins.
-    pub fn new(
+    pub fn new(fixture: Fixture, rng: ChaCha20Rng, now: UnixTime) -> Result<Self, CloudError> {
+        Self::with_signer(fixture, |key| Ok(key), rng, now)
+    }
+
+    /// The same, but its authorities sign by what `signer` makes of their keys. If that takes random numbers
+    /// from elsewhere, the same inputs no longer give the same bytes.
+    pub fn with_signer(
         mut fixture: Fixture,
+        signer: MakeSigner,
         mut rng: ChaCha20Rng,
         now: UnixTime,
     ) -> Result<Self, CloudError> {
         let faults = std::mem::take(&mut fixture.faults);
-        let services = Services::new(fixture, now, &mut rng)?;
+        let services = Services::new(fixture, signer, now, &mut rng)?;
         let mut fx = Effects::new(rng);
         for rule in faults {
             fx.faults.add(rule).map_err(FixtureError::from)?;
@@ -412,6 +419,7 @@ impl Cloud {
             .hubs
             .rename(given.clone())
             .map_err(|kept| RecordError::Hubs { kept, given })?;
+        self.services.namespace.restored()?;
         self.fx.rng = rng;
         let clock = self.clock(now);
         self.services.hubs.wind(clock, &mut self.fx);
@@ -448,12 +456,6 @@ impl Cloud {
     /// The rules in force.
     pub fn faults(&self) -> &[ActiveFault] {
         self.fx.faults.active()
-    }
-
-    /// Has the issuing authorities sign by what `signer` makes of their keys. If that takes random numbers
-    /// from elsewhere, the same inputs no longer give the same bytes.
-    pub fn sign_with(&mut self, signer: MakeSigner) -> Result<(), AuthorityError> {
-        Ok(self.services.namespace.sign_with(signer)?)
     }
 
     /// What time of day it is here.

@@ -209,12 +209,13 @@ impl EmulatorBuilder {
         };
         // The server's certificates first: what the fixture draws does not change them.
         let tls = ServerTls::new(&self.fixture.hubs, now, &mut rng)?;
-        let mut cloud = Cloud::new(self.fixture, rng, created)?;
+        // With a seed the same bytes are wanted again.
+        let mut cloud = match self.seed {
+            Some(_) => Cloud::new(self.fixture, rng, created),
+            None => Cloud::with_signer(self.fixture, fast_signer, rng, created),
+        }?;
         if let Some(storage) = &storage {
             storage.restore(&mut cloud, now)?;
-        }
-        if self.seed.is_none() {
-            cloud.sign_with(fast_signer)?;
         }
         let (questions, asked) = mpsc::unbounded_channel();
         let engine = StoredCloud::new(cloud, storage, questions, self.keep_events);

@@ -2,29 +2,30 @@
 
 use std::time::Duration;
 
+use zerotouch_emulator::cloud::Quota;
+
 use crate::network::Weather;
-use crate::plan::{At, Fault, Incident, Plan, Service};
+use crate::plan::{At, Fault, Incident, Plan, Quotas, Service};
 use crate::world::{Options, World, WorldError};
 
-/// What went out, and how devices come back.
+/// What went out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outage {
-    /// The power of all, which returns in one instant; devices wait up to so long before they dial.
-    Power {
-        /// `Config::retry.start_spread`.
-        start_spread: Duration,
-    },
-    /// The way to the hub: devices wait on their ladders.
+    /// The power of all, which returns in one instant.
+    Power,
+    /// The hub.
     Hub,
 }
 
-/// When devices were accepted by their hub after the outage.
+/// When connections reached the hub after the outage.
 #[derive(Clone, Debug)]
 pub struct Curve {
     /// What it is called in a picture.
     pub name: String,
     /// How many in each second.
     pub per_second: Vec<u32>,
+    /// How many of all of them the hub has refused.
+    pub turned_away: usize,
 }
 
 impl Curve {
@@ -44,29 +45,35 @@ impl Curve {
 const BEGINS: u64 = 3_600_000;
 /// How long it lasts.
 const LASTS: u64 = 600_000;
+/// What the services take of all (Azure docs, "Azure subscription and service limits", of DPS, and "IoT Hub
+/// quotas and throttling", of a hub of tier S1).
+const QUOTAS: Quotas = Quotas {
+    registrations: Quota { count: 1000, period: Duration::from_secs(60) },
+    connections: Quota { count: 100, period: Duration::from_secs(1) },
+};
 
-/// Provisions a fleet, lets the outage pass, and watches who comes when.
-pub fn fleet(seed: u64, devices: usize, outage: Outage) -> Result<Curve, WorldError> {
-    let (fault, service, start_spread, name) = match outage {
-        Outage::Power { start_spread } if start_spread.is_zero() => {
-            (Fault::PowerCut, None, start_spread, "power returns, no spread".to_owned())
-        }
-        Outage::Power { start_spread } => {
-            let name = format!("power returns, start_spread {} s", start_spread.as_secs());
-            (Fault::PowerCut, None, start_spread, name)
-        }
-        Outage::Hub => {
-            let name = "hub returns, ladders with full jitter".to_owned();
-            (Fault::Partition, Some(Service::Hub), Duration::ZERO, name)
-        }
+/// Provisions a fleet, lets the outage pass, and watches who comes when. `spread` is each device's
+/// `Config::retry.connect_spread`.
+pub fn fleet(
+    seed: u64,
+    devices: usize,
+    outage: Outage,
+    spread: Duration,
+) -> Result<Curve, WorldError> {
+    let (fault, service, what) = match outage {
+        Outage::Power => (Fault::PowerCut, None, "power"),
+        Outage::Hub => (Fault::Partition, Some(Service::Hub), "the hub"),
     };
     let incident = Incident { service, ..Incident::new(At::Millis(BEGINS), LASTS, fault) };
-    let plan = Plan { devices, minutes: 0, incidents: vec![incident], ..Plan::calm(seed) };
+    // All at one hub: the other is gone from the beginning.
+    let incidents = vec![Incident::new(At::Millis(0), 0, Fault::Failover), incident];
+    let plan = Plan { devices, minutes: 0, quotas: Some(QUOTAS), incidents, ..Plan::calm(seed) };
     let weather = Weather { pieces: false, ..Weather::default() };
-    let options = Options { weather, start_spread, ..Options::default() };
+    let options = Options { weather, connect_spread: spread, ..Options::default() };
     let mut world = World::new(&plan, options)?;
     let back = Duration::from_millis(BEGINS + LASTS);
     world.run_until(back, |_| false)?;
+    let refused = world.refusals();
     let mut per_second = Vec::new();
     for second in 0..3600_usize {
         world.run_until(Duration::from_secs(1), |_| false)?;
@@ -83,5 +90,6 @@ pub fn fleet(seed: u64, devices: usize, outage: Outage) -> Result<Curve, WorldEr
             per_second[second] += 1;
         }
     }
-    Ok(Curve { name, per_second })
+    let name = format!("{what} returns, connect_spread {} s", spread.as_secs());
+    Ok(Curve { name, per_second, turned_away: world.refusals() - refused })
 }

@@ -282,6 +282,8 @@ struct Pace {
     dial: Option<Instant>,
     polls: VecDeque<Instant>,
     dials: VecDeque<Instant>,
+    /// Under which ids the last requests went to the two services: an answer to another is none.
+    asked: BTreeMap<&'static str, String>,
 }
 
 /// How often a device may ask for its status: five times in ten seconds.
@@ -327,6 +329,12 @@ impl Invariant for Pace {
             Seen::Sent(packet) => {
                 let Some(publish) = publish_to(packet, "$") else { return Ok(()) };
                 let topic = publish.topic.as_str();
+                let reply = if topic.starts_with(RENEW) { RENEW_REPLY } else { DPS_REPLY };
+                if [POLL, REGISTER, RENEW].iter().any(|request| topic.starts_with(request))
+                    && let Some(id) = property(topic, "$rid")
+                {
+                    self.asked.insert(reply, id.to_owned());
+                }
                 if topic.starts_with(POLL) {
                     if early(self.poll) {
                         return Err("it polls before retry-after".into());
@@ -351,6 +359,9 @@ impl Invariant for Pace {
                 }) else {
                     return Ok(());
                 };
+                if property(topic, "$rid") != self.asked.get(prefix).map(String::as_str) {
+                    return Ok(());
+                }
                 let in_topic = property(topic, "retry-after").and_then(|text| text.parse().ok());
                 let in_body = if status >= 400 { body(publish).retry_after } else { None };
                 let Some(seconds) = in_topic.or(in_body) else { return Ok(()) };

@@ -20,6 +20,6 @@ pub use fleet::{Curve, Outage, fleet};
 pub use hunt::{Finding, judge, shrink};
 pub use network::Weather;
 pub use picture::{curves, timeline};
-pub use plan::{At, Fault, Incident, Plan, Service};
+pub use plan::{At, Fault, Incident, Plan, Quotas, Service};
 pub use unit::Mutant;
 pub use world::{Milestones, Options, Story, Violation, World, WorldError, bound};

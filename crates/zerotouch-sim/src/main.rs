@@ -246,19 +246,27 @@ fn speed(count: u64) {
 }
 
 fn pictures(devices: usize, folder: Option<&Path>) -> Result<bool, Box<dyn std::error::Error>> {
+    let spread = Duration::from_secs(300);
     let outages = [
-        Outage::Power { start_spread: Duration::ZERO },
-        Outage::Power { start_spread: Duration::from_secs(300) },
-        Outage::Hub,
+        (Outage::Power, Duration::ZERO),
+        (Outage::Power, spread),
+        (Outage::Hub, Duration::ZERO),
+        (Outage::Hub, spread),
     ];
     let mut drawn = Vec::new();
     println!("outage,second,connections");
-    for outage in outages {
-        let curve = fleet(1, devices, outage)?;
+    for (outage, spread) in outages {
+        let curve = fleet(1, devices, outage, spread)?;
         for (second, count) in curve.per_second.iter().enumerate() {
             println!("{},{second},{count}", curve.name);
         }
-        eprintln!("{}: {} in all, at most {} a second", curve.name, curve.total(), curve.peak());
+        eprintln!(
+            "{}: {} in all, at most {} a second, {} turned away",
+            curve.name,
+            curve.total(),
+            curve.peak(),
+            curve.turned_away
+        );
         drawn.push(curve);
     }
     if let Some(folder) = folder {

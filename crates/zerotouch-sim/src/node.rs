@@ -81,7 +81,7 @@ pub(crate) struct Manners {
     pub(crate) factory: Rc<Factory>,
     pub(crate) hears_wishes: bool,
     pub(crate) mutant: Option<Mutant>,
-    pub(crate) start_spread: Duration,
+    pub(crate) connect_spread: Duration,
 }
 
 impl Node {
@@ -132,7 +132,7 @@ impl Node {
         config.key_slots = self.slots.clone().map(|slots| slots as _);
         config.hub.twin = manners.hears_wishes;
         config.hub.methods = manners.hears_wishes;
-        config.retry.start_spread = manners.start_spread;
+        config.retry.connect_spread = manners.connect_spread;
         for hub in HUBS {
             config.hub.hosts.allow(hub);
         }

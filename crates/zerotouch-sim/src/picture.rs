@@ -34,10 +34,11 @@ pub fn curves(curves: &[Curve]) -> String {
         let scale = HEIGHT / f64::from(curve.peak().max(1));
         let colour = COLOURS[number % COLOURS.len()];
         let (name, peak, total) = (escape(&curve.name), curve.peak(), curve.total());
+        let turned_away = curve.turned_away;
         let _ = write!(
             svg,
             "<text x=\"{LEFT}\" y=\"{y}\" fill=\"{colour}\">{name}: {total} connections, \
-             peak {peak} in one second</text>\n\
+             peak {peak} in one second, {turned_away} turned away</text>\n\
              <text x=\"8\" y=\"{yp}\">{peak}/s</text>\n\
              <line x1=\"{LEFT}\" y1=\"{bottom}\" x2=\"{right}\" y2=\"{bottom}\" stroke=\"#888\"/>\n",
             y = top - 5.0,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use zerotouch_emulator::cloud::FaultRule;
+use zerotouch_emulator::cloud::{FaultRule, Quota};
 
 /// A world and everything that goes wrong in it. With a plan the same happens again, byte for byte.
 ///
@@ -30,9 +30,22 @@ pub struct Plan {
     /// Whether the devices' keys are in hardware, where they are made and used at once.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hardware: bool,
+    /// How many the services take; default a thousand registrations in a minute, and any connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<Quotas>,
     /// What goes wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub incidents: Vec<Incident>,
+}
+
+/// How many the services take, of all devices together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Quotas {
+    /// Of the provisioning service.
+    pub registrations: Quota,
+    /// Of each hub.
+    pub connections: Quota,
 }
 
 /// One thing that goes wrong.
@@ -225,6 +238,7 @@ impl Plan {
             wishes: 0,
             validity_hours: 720,
             hardware: false,
+            quotas: None,
             incidents: Vec::new(),
         }
     }

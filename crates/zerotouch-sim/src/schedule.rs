@@ -5,9 +5,9 @@ use std::time::Duration;
 use chacha20::ChaCha8Rng;
 use chacha20::rand_core::SeedableRng;
 use rand_core::Rng;
-use zerotouch_emulator::cloud::{self, ChainFault, FaultRule, Operation};
+use zerotouch_emulator::cloud::{self, ChainFault, FaultRule, Operation, Quota};
 
-use crate::plan::{At, Fault, Incident, Plan, Service};
+use crate::plan::{At, Fault, Incident, Plan, Quotas, Service};
 
 type Draw = fn(&mut Dice) -> Fault;
 
@@ -33,7 +33,7 @@ const WEIGHTS: [(u64, Draw); 32] = [
     (3, |dice| Fault::Bandwidth { bytes_per_second: 20 + dice.below(2_000) }),
     (3, |_| Fault::Trickle),
     (10, |_| Fault::PowerCut),
-    (10, |dice| Fault::PowerCutAtStore { operations: dice.operations(), state: dice.below(64) }),
+    (20, |dice| Fault::PowerCutAtStore { operations: dice.operations(), state: dice.below(64) }),
     (8, |_| Fault::Exit),
     (6, |dice| Fault::DiskFull { operations: dice.operations() }),
     (4, |dice| Fault::DiskFails { operations: dice.operations(), late: dice.below(2) == 0 }),
@@ -196,9 +196,12 @@ pub fn random(seed: u64) -> Plan {
             1 => Some(Service::Hub),
             _ => None,
         };
-        // A rule waits for what it strikes.
+        // These wait for what they strike.
         let lasts = match fault {
-            Fault::Rule(_) => dice.spread(60_000, 1_800_000),
+            Fault::Rule(_)
+            | Fault::PowerCutAtStore { .. }
+            | Fault::DiskFull { .. }
+            | Fault::DiskFails { .. } => dice.spread(60_000, 1_800_000),
             _ => dice.spread(100, 900_000),
         };
         Incident {
@@ -212,7 +215,11 @@ pub fn random(seed: u64) -> Plan {
     let incidents = incidents.collect();
     let devices = usize::try_from(devices).unwrap_or(1);
     let hardware = dice.below(2) == 0;
-    Plan { seed, devices, certified, minutes, wishes, validity_hours, hardware, incidents }
+    let quotas = (dice.below(3) == 0).then(|| Quotas {
+        registrations: Quota { count: 1, period: Duration::from_secs(1 + dice.below(60)) },
+        connections: Quota { count: 1, period: Duration::from_secs(1 + dice.below(30)) },
+    });
+    Plan { seed, devices, certified, minutes, wishes, validity_hours, hardware, quotas, incidents }
 }
 
 /// Faults that may strike at any step, each in the forms worth trying.

@@ -32,8 +32,8 @@ pub(crate) fn event(event: &Event) -> String {
         Event::Connected { assignment, credential, .. } => {
             format!("connected to {} with its {credential}", assignment.assigned_hub)
         }
-        Event::CertificateIssued(summary) => {
-            format!("certificate issued: generation {}", summary.generation)
+        Event::CertificateIssued(issued) => {
+            format!("certificate issued: generation {}", issued.generation)
         }
         Event::Activated { generation, .. } => format!("activated: generation {generation}"),
         Event::AttemptFailed { scope, credential, failure, class, retry_in } => {

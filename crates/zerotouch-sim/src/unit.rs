@@ -100,11 +100,6 @@ impl Mutant {
         Self::RenamesFirst,
     ];
 
-    /// Whether it is the store that is broken.
-    pub fn is_of_the_store(self) -> bool {
-        self.slip().is_some()
-    }
-
     /// The mistake of its store, if that is what is broken.
     pub(crate) fn slip(self) -> Option<Slip> {
         match self {

@@ -28,7 +28,8 @@ use zerotouch_credentials::{KeyAlgorithm, PrivateKeyError};
 use zerotouch_device::State;
 use zerotouch_dps::IdError;
 use zerotouch_emulator::cloud::{
-    AuthorityError, Cloud, CloudError, CredentialPolicy, EnrollmentGroup, Fixture, RecordError,
+    Cloud, CloudError, CredentialPolicy, DpsSettings, EnrollmentGroup, Fixture, HubSettings,
+    RecordError,
 };
 use zerotouch_emulator::pki::PkiError;
 use zerotouch_time::{Instant, Now, UnixTime};
@@ -62,9 +63,6 @@ pub enum WorldError {
     /// The cloud could not be made.
     #[error(transparent)]
     Cloud(#[from] CloudError),
-    /// An authority of the cloud could not sign.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
     /// A device's certificate from the factory could not be made.
     #[error(transparent)]
     Factory(#[from] PkiError),
@@ -114,8 +112,8 @@ pub struct Options {
     pub trace: bool,
     /// How long pieces take.
     pub weather: Weather,
-    /// Up to how long devices wait before their first connection.
-    pub start_spread: Duration,
+    /// `Config::retry.connect_spread` of the devices.
+    pub connect_spread: Duration,
 }
 
 /// A world that came to a good end.
@@ -186,8 +184,10 @@ pub struct World {
     decoders: BTreeMap<LinkId, Ears>,
     trace: Option<Vec<String>>,
     milestones: Milestones,
-    /// When hubs accepted devices, for whoever draws that.
-    pub(crate) arrivals: Vec<(Instant, Service)>,
+    /// When connections reached a service, for whoever draws that.
+    arrivals: Vec<(Instant, Service)>,
+    /// How many of them hubs refused.
+    refusals: usize,
 }
 
 /// Bytes of packets that are not whole yet, at the device's end.
@@ -205,7 +205,14 @@ fn fixture(plan: &Plan) -> Fixture {
     if plan.certified > 0 {
         groups.push(EnrollmentGroup::x509(CERTIFIED_GROUP, Vec::new()));
     }
+    let (mut dps, mut hub) = (DpsSettings::default(), HubSettings::default());
+    if let Some(quotas) = plan.quotas {
+        dps.registrations = quotas.registrations;
+        hub.connections = Some(quotas.connections);
+    }
     Fixture {
+        dps,
+        hub,
         hubs: HUBS.map(str::to_owned).to_vec(),
         ca_algorithm: KeyAlgorithm::EcdsaP256,
         credential_policies: vec![policy],
@@ -223,8 +230,7 @@ impl World {
     /// A world of devices that know nothing but their bootstrap keys.
     pub fn new(plan: &Plan, options: Options) -> Result<Self, WorldError> {
         let rng = ChaCha20Rng::seed_from_u64(plan.seed);
-        let mut cloud = Cloud::new(fixture(plan), rng, GENESIS)?;
-        cloud.sign_with(signer::of_authority)?;
+        let cloud = Cloud::with_signer(fixture(plan), signer::of_authority, rng, GENESIS)?;
         let certified =
             (0..plan.certified.min(plan.devices)).map(|device| format!("device-{device}"));
         let factory = Factory::new(&cloud, certified, plan.seed)?;
@@ -234,7 +240,7 @@ impl World {
             factory: Rc::new(factory),
             hears_wishes: plan.wishes > 0,
             mutant: options.mutant,
-            start_spread: options.start_spread,
+            connect_spread: options.connect_spread,
         };
         let network = Network::new(options.weather, ChaCha8Rng::seed_from_u64(plan.seed));
         let mut world = Self {
@@ -261,6 +267,7 @@ impl World {
             trace: options.trace.then(Vec::new),
             milestones: Milestones::default(),
             arrivals: Vec::new(),
+            refusals: 0,
         };
         world.schedule();
         let slip = options.mutant.and_then(Mutant::slip);
@@ -389,9 +396,14 @@ impl World {
         self.devices().all(|node| node.waiting.is_empty())
     }
 
-    /// When which service has accepted a device, from the world's beginning.
+    /// When a connection has reached which service, from the world's beginning.
     pub fn arrivals(&self) -> impl Iterator<Item = (Duration, Service)> {
         self.arrivals.iter().map(|(at, service)| (*at - Instant::ZERO, *service))
+    }
+
+    /// How many connections hubs have refused.
+    pub fn refusals(&self) -> usize {
+        self.refusals
     }
 
     /// Without copies.
@@ -407,10 +419,11 @@ impl World {
     ) -> Result<bool, WorldError> {
         let end = self.now + limit;
         while !done(self) {
-            match self.next().filter(|at| *at <= end) {
-                Some(at) => self.step(at)?,
-                None => return Ok(false),
-            }
+            let Some(at) = self.next().filter(|at| *at <= end) else {
+                self.now = end;
+                return Ok(false);
+            };
+            self.step(at)?;
         }
         Ok(true)
     }

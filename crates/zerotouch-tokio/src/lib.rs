@@ -6,7 +6,7 @@ mod driver;
 
 use serde_json::{Map, Value};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use zerotouch_device::{CertificateSummary, Config, Event, State};
+use zerotouch_device::{Config, Event, IssuedCertificate, State};
 use zerotouch_driver::{Clock, Command, Dialler, Done, prepare};
 use zerotouch_hub::{MethodCall, Properties, Telemetry};
 use zerotouch_store::{RecordQueue, Store};
@@ -240,7 +240,7 @@ impl Device {
     /// Renews the certificate and waits until a hub has accepted the new one.
     ///
     /// Cancel safe: the renewal, if it has begun, goes on.
-    pub async fn renew(&self) -> Result<CertificateSummary, RenewError> {
+    pub async fn renew(&self) -> Result<IssuedCertificate, RenewError> {
         self.ask(Command::Renew).await.unwrap_or(Err(RenewError::Stopped))
     }
 

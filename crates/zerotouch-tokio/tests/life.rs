@@ -67,7 +67,7 @@ async fn a_device_provisions_sends_renews_and_remembers() {
 
     let (device, seen) = start(&emulator, state.path()).await;
     assert!(
-        matches!(&seen[..], [Event::StateChanged(_), Event::Connected { credential: Credential::Active, thumbprint, .. }] if *thumbprint == Some(renewed.thumbprint)),
+        matches!(&seen[..], [Event::StateChanged(_), Event::Connected { credential: Credential::Active, thumbprint, .. }] if *thumbprint == Some(renewed.chain.leaf().thumbprint())),
         "a good identity needs no provisioning: {seen:?}"
     );
     device.close().await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::mpsc;
-use zerotouch_device::{CertificateSummary, Credential, Event};
+use zerotouch_device::{Credential, Event, IssuedCertificate};
 use zerotouch_dps::Assignment;
 
 use crate::settings::Settings;
@@ -41,7 +41,7 @@ pub(super) struct Hooks {
     /// Where the device was assigned to, until a hub has accepted it.
     assigned: Option<Assignment>,
     /// The certificate that was issued last, until a hub has accepted it.
-    issued: Option<CertificateSummary>,
+    issued: Option<IssuedCertificate>,
     runs: mpsc::Sender<Run>,
 }
 
@@ -65,7 +65,7 @@ impl Hooks {
                 self.run(self.on_state.as_ref(), "state", state_json(state), shared);
             }
             Event::Assigned { assignment, .. } => self.assigned = Some(assignment.clone()),
-            Event::CertificateIssued(summary) => self.issued = Some(summary.clone()),
+            Event::CertificateIssued(issued) => self.issued = Some(issued.clone()),
             Event::Activated { .. }
             | Event::Connected { credential: Credential::Bootstrap, .. } => {
                 let issued = self.issued.take().as_ref().map(certificate_json);

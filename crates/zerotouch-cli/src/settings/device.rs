@@ -185,7 +185,7 @@ impl Settings {
         config.renewal.same_key = self.renew_same_key;
         config.retry.on_refusal = self.on_refusal.into();
         config.retry.max_attempts = self.max_attempts;
-        config.retry.start_spread = self.start_spread;
+        config.retry.connect_spread = self.connect_spread;
         config.queue.max_messages = self.queue_messages;
         config.queue.max_bytes = self.queue_bytes;
         config.queue.when_full = self.when_full.into();

@@ -66,7 +66,10 @@ fn a_bad_line_is_told() {
         ("telephone = 1", "line 9: there is no setting \"telephone\"\n"),
         ("hub-port = 70000", "line 9: invalid value '70000' for '--hub-port <PORT>'"),
         ("hub-port = \"x\"", "line 9: invalid value 'x' for '--hub-port <PORT>'"),
-        ("start-spread = \"soon\"", "line 9: invalid value 'soon' for '--start-spread <DURATION>'"),
+        (
+            "connect-spread = \"soon\"",
+            "line 9: invalid value 'soon' for '--connect-spread <DURATION>'",
+        ),
         ("keep-alive = { a = 1 }", "line 9: keep-alive takes a text, a number"),
         ("id-scope = \"again\"", "line 9: duplicate key"),
         ("hub-port = ", "line 9: "),

@@ -63,7 +63,7 @@ impl<R: CryptoRng> Device<R> {
             (FailureClass::Retryable, Scope::Hub) => (&mut self.hub_ladder, retry.hub),
             _ => (&mut self.identity_ladder, retry.identity),
         };
-        let delay = ladder.next(backoff, floor, &mut self.rng);
+        let delay = ladder.next(backoff.spread(retry.connect_spread), floor, &mut self.rng);
         self.report(scope, credential, failure, Some(delay));
         self.phase = Phase::Waiting { scope, until: now.monotonic + delay };
     }

@@ -19,8 +19,8 @@ use super::{Device, Phase, Then};
 use crate::hub::{HubSession, HubStep, Renewing, Shown};
 use crate::provision::{DpsSession, DpsStep};
 use crate::{
-    Action, CertificateSummary, ConnectionId, Credential, Dial, Event, Failure, FailureClass,
-    Scope, TlsIdentity,
+    Action, ConnectionId, Credential, Dial, Event, Failure, FailureClass, IssuedCertificate, Scope,
+    TlsIdentity,
 };
 
 impl<R: CryptoRng> Device<R> {
@@ -212,17 +212,18 @@ impl<R: CryptoRng> Device<R> {
             }
             Change::Stage { .. } => {
                 self.lasting.renewal = None;
-                self.trial.provisioned();
+                self.provisioned();
                 if let Some(staged) = &self.identity.staged {
-                    let summary = CertificateSummary::new(staged.number, &staged.chain);
-                    self.events.push_back(Event::CertificateIssued(summary));
+                    let (generation, chain) = (staged.number, staged.chain.clone());
+                    let issued = IssuedCertificate { generation, chain };
+                    self.events.push_back(Event::CertificateIssued(issued));
                 }
                 if let Phase::Hub(session) = &mut self.phase {
                     session.renewal = Renewing::No;
                 }
                 self.switch(now);
             }
-            Change::Assign(_) => self.trial.provisioned(),
+            Change::Assign(_) => self.provisioned(),
             Change::Activate => {
                 if let Phase::Hub(session) = &mut self.phase {
                     session.credential = Credential::Active;
@@ -256,6 +257,13 @@ impl<R: CryptoRng> Device<R> {
             }
             _ => {}
         }
+    }
+
+    /// What was assigned is stored: before that nothing has succeeded that would not be asked for again.
+    fn provisioned(&mut self) {
+        self.trial.provisioned();
+        self.dps_ladder.reset();
+        self.hub_ladder.reset();
     }
 
     pub(super) fn not_stored(&mut self, change: &Change, failure: Failure, now: Now) {
@@ -319,8 +327,6 @@ impl<R: CryptoRng> Device<R> {
         } else {
             Change::Assign(assignment.clone())
         };
-        self.dps_ladder.reset();
-        self.hub_ladder.reset();
         self.events.push_back(Event::Assigned { assignment, substatus });
         self.store(change);
         Ok(())

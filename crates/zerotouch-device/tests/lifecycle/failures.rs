@@ -505,13 +505,34 @@ fn retry_after_outlives_its_connection() {
 fn the_start_is_spread_if_wanted() {
     let spread = Duration::from_secs(600);
     let mut bench = Bench::with(fixture(), Identity::default(), |config| {
-        config.retry.start_spread = spread;
+        config.retry.connect_spread = spread;
     });
     bench.start();
     assert!(bench.dials.is_empty() && bench.changes.is_empty());
     let due = bench.device.poll_timeout().unwrap();
     assert!(due - bench.now.monotonic <= spread);
     connects(&mut bench);
+}
+
+// Nor does one whose hub hangs up on all at once. Each try is spread, also the first, which comes within a
+// second without; and success starts no ladder anew that would be narrower.
+#[test]
+fn every_try_is_spread_if_wanted() {
+    let spread = Duration::from_secs(600);
+    let mut bench = Bench::with(fixture(), Identity::default(), |config| {
+        config.retry.connect_spread = spread;
+    });
+    bench.start();
+    let waits: Vec<Duration> = (0..12)
+        .map(|_| {
+            connects(&mut bench);
+            bench.cut();
+            last_failure(&bench).4.unwrap()
+        })
+        .collect();
+    assert!(waits.iter().all(|wait| *wait <= spread), "{waits:?}");
+    let long = waits.iter().filter(|wait| **wait > spread / 2).count();
+    assert!((3..=9).contains(&long), "{waits:?}");
 }
 
 // The activation of a restored certificate that the store does not take is made up for, as any.

@@ -106,6 +106,18 @@ fn row_21_a_chain_that_cannot_be_stored_fails_the_registration() {
     );
 }
 
+// A disk that is full for an hour costs the provisioning service what any failure costs it: that it has
+// answered is no success, and the ladder goes on.
+#[test]
+fn row_21_a_full_disk_is_waited_for_on_the_ladder() {
+    let mut bench = Bench::new();
+    bench.store_fails = Box::new(|change| matches!(change, Change::Stage { .. }));
+    bench.start();
+    bench.wait(Duration::from_secs(3600));
+    let assigned = count(&bench, |event| matches!(event, Event::Assigned { .. }));
+    assert!((60..180).contains(&assigned), "{assigned}");
+}
+
 // The hub has accepted the certificate; a store that does not take note of it is told again next time.
 #[test]
 fn an_activation_that_cannot_be_stored_is_made_up_for() {

@@ -1,8 +1,11 @@
 //! Whom a hub lets in.
 
+use std::time::Duration;
+
 use zerotouch_credentials::{
     Certificate, CertificateChain, ChainError, ChainPolicy, SasClaims, SasError, Thumbprint,
 };
+use zerotouch_mqtt_codec::ConnectRefusal;
 use zerotouch_time::UnixTime;
 
 use super::authority::device_identifier;
@@ -12,11 +15,13 @@ use super::fixture::SymmetricKeys;
 use super::namespace::Namespace;
 use super::registry::{DeviceKey, HubCredential};
 
-/// Why a hub refuses a device. The device reads CONNACK 5; this is for the log.
+/// Why a hub refuses a device. The device reads [`HubRefusal::code`]; this is for the log.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HubRefusal {
     #[error("no hub is called {host:?}")]
     UnknownHub { host: String },
+    #[error("the hub takes no connections for {} ms more", retry_after.as_millis())]
+    Throttled { retry_after: Duration },
     #[error("api-version {version:?} is not known")]
     ApiVersion { version: String },
     #[error("the client id {client_id:?} is not the device id of the user name")]
@@ -43,6 +48,17 @@ pub(super) enum HubRefusal {
     Certificate(#[from] ChainError),
     #[error("the certificate has been revoked: its device identifier is no longer the device's")]
     Revoked,
+}
+
+impl HubRefusal {
+    /// What CONNACK says of it.
+    pub(super) const fn code(&self) -> ConnectRefusal {
+        match self {
+            // How the service says it is not published; other codes are about who asks.
+            Self::Throttled { .. } => ConnectRefusal::ServerUnavailable,
+            _ => ConnectRefusal::NotAuthorized,
+        }
+    }
 }
 
 /// What a device shows to a hub.

@@ -100,12 +100,20 @@ fn certificate_of<S: Serializer>(
     text_form::one::serialize(authority.certificate(), s)
 }
 
-/// Draws the key of an authority.
-pub(super) fn new_key(
-    algorithm: KeyAlgorithm,
-    rng: &mut ChaCha20Rng,
-) -> Result<Arc<PrivateKey>, PkiError> {
-    Ok(Arc::new(PrivateKey::generate(algorithm, rng)?))
+/// The keys of authorities.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AuthorityKeys {
+    /// What they are.
+    pub(super) algorithm: KeyAlgorithm,
+    /// What signs with them.
+    pub(super) signer: MakeSigner,
+}
+
+impl AuthorityKeys {
+    /// Draws one.
+    pub(super) fn draw(self, rng: &mut ChaCha20Rng) -> Result<Arc<PrivateKey>, PkiError> {
+        Ok(Arc::new(PrivateKey::generate(self.algorithm, rng)?))
+    }
 }
 
 /// The name of a policy's issuing authority.
@@ -117,14 +125,15 @@ impl Authority {
     /// The root of a namespace, or of whatever else.
     pub(super) fn root(
         what: &str,
-        algorithm: KeyAlgorithm,
+        keys: AuthorityKeys,
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, PkiError> {
-        let key = new_key(algorithm, rng)?;
+        let key = keys.draw(rng)?;
         let name = format!("zerotouch {what} root {MARK}");
         let validity = Validity { from: now, lifetime: ROOT_VALIDITY };
-        let authority = CertificationAuthority::root(&name, validity, key.clone(), rng)?;
+        let authority =
+            CertificationAuthority::root(&name, validity, (keys.signer)(key.clone())?, rng)?;
         Ok(Self { authority, key })
     }
 
@@ -132,14 +141,15 @@ impl Authority {
     pub(super) fn issuing(
         &self,
         policy: &str,
-        algorithm: KeyAlgorithm,
+        keys: AuthorityKeys,
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, PkiError> {
-        let key = new_key(algorithm, rng)?;
+        let key = keys.draw(rng)?;
         let validity = Validity { from: now, lifetime: ISSUING_VALIDITY };
         let name = issuing_name(policy);
-        let authority = self.authority.subordinate(&name, validity, key.clone(), rng)?;
+        let signer = (keys.signer)(key.clone())?;
+        let authority = self.authority.subordinate(&name, validity, signer, rng)?;
         Ok(Self { authority, key })
     }
 

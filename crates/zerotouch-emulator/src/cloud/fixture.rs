@@ -94,9 +94,9 @@ pub struct DpsSettings {
     /// How long a registration takes at least; default none. The first answer is 202 even so.
     #[serde(with = "text_form::one")]
     pub assign_delay: Duration,
-    /// How many registrations the service takes; default 1,000 a minute.
+    /// How many registrations the service takes; default 1,000 a minute, more are refused with status 429.
     pub registrations: Quota,
-    /// How often one device may ask how far its registration is; default 5 times in 10 s.
+    /// How often one device may ask how far its registration is; default 5 times in 10 s, and 429 as above.
     pub polls: Quota,
     /// The api-versions taken; others are refused at CONNECT.
     pub api_versions: Vec<DpsApiVersion>,
@@ -108,7 +108,7 @@ pub struct DpsSettings {
     pub latencies: Vec<Latency>,
 }
 
-/// So many in any period of that length; more are refused with status 429.
+/// So many in any period of that length; more are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Quota {
@@ -143,6 +143,9 @@ pub struct HubSettings {
     /// How long a renewal is kept for a device that does not fetch it; default 12 h.
     #[serde(with = "text_form::one")]
     pub operation_expiry: Duration,
+    /// How many connections each hub takes, whoever asks; more are refused with CONNACK 3. Default any
+    /// number: what a real hub takes depends on its tier and units, and is 100 a second at least.
+    pub connections: Option<Quota>,
 }
 
 /// An api-version of the hubs.
@@ -387,6 +390,7 @@ impl Default for HubSettings {
             api_versions,
             issue_delay: Duration::from_millis(200),
             operation_expiry: Duration::from_secs(12 * 60 * 60),
+            connections: None,
         }
     }
 }

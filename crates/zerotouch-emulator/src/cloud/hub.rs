@@ -1,6 +1,7 @@
 //! The hubs: who may connect, and what a connected device may do.
 //!
-//! A hub judges at CONNECT: whoever it does not let in reads CONNACK 5 and nothing else. A device
+//! A hub judges at CONNECT: whoever it does not let in reads CONNACK 5, or 3 where too many came at
+//! once, and nothing else. A device
 //! has one connection; a new one ends the old, and so does the end of what it came with. What it
 //! subscribed to is kept beyond its connection unless it asked for a clean session; messages to it and
 //! the result of a renewal are kept in any case.
@@ -18,7 +19,7 @@ use zerotouch_hub::wire::{
 };
 use zerotouch_mqtt_codec::{Connect, Publish, QoS, SubAckReturnCode, Subscribe, Unsubscribe};
 use zerotouch_mqtt_session::CloseReason;
-use zerotouch_time::UnixTime;
+use zerotouch_time::{Instant, UnixTime};
 use zerotouch_wire::PropertyBag;
 
 pub use self::commands::CommandError;
@@ -36,6 +37,7 @@ use super::namespace::Namespace;
 use super::registry::DeviceKey;
 use super::renewal::Renewals;
 use super::table::{Kept, Single, Table};
+use super::throttle::Throttle;
 use super::twin::{Twin, TwinError};
 
 /// More filters than this in one SUBSCRIBE are refused (IoT Hub MQTT documentation).
@@ -49,6 +51,8 @@ pub(super) struct Hubs {
     /// Devices are kept by their hub's place among these.
     names: Single<Vec<String>>,
     settings: HubSettings,
+    /// By hub.
+    throttles: BTreeMap<usize, Throttle>,
     devices: BTreeMap<DeviceKey, DeviceState>,
     twins: Table<DeviceKey, Twin>,
     pub(super) renewals: Renewals,
@@ -95,6 +99,7 @@ impl Hubs {
         Self {
             names: Single::new(names),
             settings,
+            throttles: BTreeMap::new(),
             devices: BTreeMap::new(),
             twins: Table::default(),
             renewals,
@@ -126,6 +131,12 @@ impl Hubs {
 
     pub(super) fn api_version(&self, name: &str) -> Option<&HubApiVersion> {
         self.settings.api_versions.iter().find(|version| version.name == name)
+    }
+
+    /// Counts a connection, or says for how long this hub takes no more.
+    pub(super) fn take_in(&mut self, hub: usize, now: Instant) -> Result<(), Duration> {
+        let Some(quota) = self.settings.connections else { return Ok(()) };
+        self.throttles.entry(hub).or_default().pass(quota, now)
     }
 
     /// Lets in a device that has proved who it is.

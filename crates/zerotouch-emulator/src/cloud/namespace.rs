@@ -18,11 +18,11 @@ use base64ct::{Base64, Encoding};
 use chacha20::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
 use zerotouch_credentials::{
-    Certificate, CertificateChain, CertificateRequest, KeyAlgorithm, PrivateKey, Signer,
+    Certificate, CertificateChain, CertificateRequest, PrivateKey, Signer,
 };
 use zerotouch_time::UnixTime;
 
-use super::authority::{Authority, AuthorityError, MakeSigner, Subject, issuing_name, new_key};
+use super::authority::{Authority, AuthorityError, AuthorityKeys, Subject, issuing_name};
 use super::clock::{Clock, uuid};
 use super::effects::Effects;
 use super::event::{CloudEvent, Via};
@@ -44,10 +44,8 @@ pub(super) struct Namespace {
     /// The one credential there is.
     root: Single<Authority>,
     policies: Table<String, Policy>,
-    /// Of the keys of authorities that are made from now on.
-    algorithm: KeyAlgorithm,
-    /// What issuing authorities sign with.
-    signer: MakeSigner,
+    /// Of authorities that are made from now on.
+    keys: AuthorityKeys,
 }
 
 /// A policy, and who issues under it.
@@ -79,17 +77,16 @@ pub(super) enum Issuing {
 impl Namespace {
     pub(super) fn new(
         policies: Vec<CredentialPolicy>,
-        algorithm: KeyAlgorithm,
+        keys: AuthorityKeys,
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, PkiError> {
-        let root = Authority::root("device", algorithm, now, rng)?;
+        let root = Authority::root("device", keys, now, rng)?;
         let mut namespace = Self {
             registry: Registry::default(),
             root: Single::new(root),
             policies: Table::default(),
-            algorithm,
-            signer: |key| Ok(key),
+            keys,
         };
         // By name, whatever order they are given in.
         let mut policies = policies;
@@ -100,15 +97,11 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Has issuing authorities sign by what `signer` makes of their keys, those to come included.
-    pub(super) fn sign_with(&mut self, signer: MakeSigner) -> Result<(), PkiError> {
-        self.signer = signer;
-        let names: Vec<String> = self.policies.iter().map(|(name, _)| name.clone()).collect();
-        for name in names {
-            if let Some(policy) = self.policies.get_mut(&name)
-                && let Issuing::Active { authority, .. } = &mut policy.issuing
-            {
-                authority.sign_with(signer)?;
+    /// Has the issuing authorities that were kept sign as those do that are made.
+    pub(super) fn restored(&mut self) -> Result<(), PkiError> {
+        for policy in self.policies.restored() {
+            if let Issuing::Active { authority, .. } = &mut policy.issuing {
+                authority.sign_with(self.keys.signer)?;
             }
         }
         Ok(())
@@ -141,11 +134,10 @@ impl Namespace {
         rng: &mut ChaCha20Rng,
     ) -> Result<Issuing, PkiError> {
         if settings.external_root {
-            return Ok(Issuing::Pending { key: new_key(self.algorithm, rng)? });
+            return Ok(Issuing::Pending { key: self.keys.draw(rng)? });
         }
         let root = self.root.get();
-        let mut authority = root.issuing(&settings.name, self.algorithm, now, rng)?;
-        authority.sign_with(self.signer)?;
+        let authority = root.issuing(&settings.name, self.keys, now, rng)?;
         let above = vec![root.certificate().clone()];
         Ok(Issuing::Active { authority: Box::new(authority), above })
     }
@@ -196,7 +188,7 @@ impl Namespace {
         let policy = self.policies.get_mut(name).ok_or(AuthorityError::UnknownPolicy)?;
         let Issuing::Pending { key } = &policy.issuing else { return Err(AuthorityError::Active) };
         let mut authority = Box::new(Authority::open(chain.leaf().clone(), Arc::clone(key))?);
-        authority.sign_with(self.signer)?;
+        authority.sign_with(self.keys.signer)?;
         let above = chain.iter().skip(1).cloned().collect();
         policy.issuing = Issuing::Active { authority, above };
         Ok(())
@@ -234,8 +226,7 @@ impl Namespace {
             return Err(AuthorityError::Inactive);
         };
         let other_identifier = (fault == Some(ChainFault::Revoked)).then(|| uuid(&mut fx.rng));
-        let other_key =
-            (fault == Some(ChainFault::Foreign)).then(|| new_key(self.algorithm, &mut fx.rng));
+        let other_key = (fault == Some(ChainFault::Foreign)).then(|| self.keys.draw(&mut fx.rng));
         let other_key = other_key.transpose()?;
         let subject = Subject {
             device_id: &key.device_id,

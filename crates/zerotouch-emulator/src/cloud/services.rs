@@ -4,15 +4,13 @@ use chacha20::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
 use zerotouch_credentials::SymmetricKey;
 use zerotouch_dps::{RegistrationId, SUBSCRIPTION};
-use zerotouch_mqtt_codec::{
-    Connect, ConnectRefusal, QoS, SubAckReturnCode, Subscribe, TopicFilter,
-};
+use zerotouch_mqtt_codec::{Connect, QoS, SubAckReturnCode, Subscribe, TopicFilter};
 use zerotouch_mqtt_session::{CloseReason, ServerEvent};
 use zerotouch_time::UnixTime;
 
 use super::CloudError;
 use super::admission::{self, HubRefusal};
-use super::authority::AuthorityError;
+use super::authority::{AuthorityError, AuthorityKeys, MakeSigner};
 use super::clock::{Clock, TimeOfDay, uuid};
 use super::connection::Peer;
 use super::dps::{self, Dps};
@@ -70,19 +68,17 @@ pub struct DeviceRecord<'a> {
 impl Services {
     pub(super) fn new(
         mut fixture: Fixture,
+        signer: MakeSigner,
         now: UnixTime,
         rng: &mut ChaCha20Rng,
     ) -> Result<Self, CloudError> {
         fixture.check()?;
         // The first that is drawn: the same for every fixture.
         let service_key = SymmetricKey::generate(rng)?;
-        let test_authorities = test_authority::complete(
-            &mut fixture.enrollment_groups,
-            fixture.ca_algorithm,
-            now,
-            rng,
-        )
-        .map_err(AuthorityError::from)?;
+        let keys = AuthorityKeys { algorithm: fixture.ca_algorithm, signer };
+        let test_authorities =
+            test_authority::complete(&mut fixture.enrollment_groups, keys, now, rng)
+                .map_err(AuthorityError::from)?;
         let enrollments = Enrollments::new(
             fixture.enrollment_groups,
             fixture.individual_enrollments,
@@ -90,7 +86,7 @@ impl Services {
             now,
             rng,
         )?;
-        let namespace = Namespace::new(fixture.credential_policies, fixture.ca_algorithm, now, rng)
+        let namespace = Namespace::new(fixture.credential_policies, keys, now, rng)
             .map_err(AuthorityError::from)?;
         Ok(Self {
             dps: Dps::new(fixture.id_scope, fixture.hubs.clone(), fixture.dps, enrollments),
@@ -172,7 +168,7 @@ impl Services {
                 match self.connect_hub(connect, whom, evidence, &strikes, at, fx) {
                     Ok(session) => *peer = Peer::Hub(Box::new(session)),
                     Err(refusal) => {
-                        fx.command(at.connection, Command::Refuse(ConnectRefusal::NotAuthorized));
+                        fx.command(at.connection, Command::Refuse(refusal.code()));
                         let (device_id, reason) = (device_id.into(), refusal.to_string());
                         fx.tell(CloudEvent::HubRefused { device_id, reason });
                     }
@@ -214,6 +210,9 @@ impl Services {
         let host = evidence.host;
         let hub =
             self.hubs.position(host).ok_or_else(|| HubRefusal::UnknownHub { host: host.into() })?;
+        self.hubs
+            .take_in(hub, at.clock.monotonic)
+            .map_err(|retry_after| HubRefusal::Throttled { retry_after })?;
         let version = self.hubs.api_version(api_version).cloned();
         let version =
             version.ok_or_else(|| HubRefusal::ApiVersion { version: api_version.into() })?;

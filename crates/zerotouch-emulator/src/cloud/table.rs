@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::pki::PkiError;
+
 /// An entry of a table as it is kept elsewhere: on disk, for the next cloud.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
@@ -54,6 +56,9 @@ pub enum RecordError {
         /// Why.
         source: serde_json::Error,
     },
+    /// An authority that was kept cannot sign.
+    #[error(transparent)]
+    Authority(#[from] PkiError),
 }
 
 /// A map that notes which of its entries may have changed.
@@ -114,6 +119,11 @@ impl<K: Ord + Clone, V> Table<K, V> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter()
+    }
+
+    /// For completing what was restored; what is changed thereby is not what is kept.
+    pub(super) fn restored(&mut self) -> impl Iterator<Item = &mut V> {
+        self.entries.values_mut()
     }
 
     pub(super) fn range(&self, keys: RangeInclusive<K>) -> impl Iterator<Item = (&K, &V)> {

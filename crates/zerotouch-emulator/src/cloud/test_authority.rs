@@ -2,10 +2,9 @@
 //! be given certificates to try with.
 
 use chacha20::ChaCha20Rng;
-use zerotouch_credentials::KeyAlgorithm;
 use zerotouch_time::UnixTime;
 
-use super::authority::Authority;
+use super::authority::{Authority, AuthorityKeys};
 use super::fixture::{EnrollmentGroup, GroupAttestation};
 use super::table::Table;
 use crate::pki::PkiError;
@@ -16,7 +15,7 @@ pub(super) type TestAuthorities = Table<String, Authority>;
 /// Makes an authority for each X.509 group that has none.
 pub(super) fn complete(
     groups: &mut [EnrollmentGroup],
-    algorithm: KeyAlgorithm,
+    keys: AuthorityKeys,
     now: UnixTime,
     rng: &mut ChaCha20Rng,
 ) -> Result<TestAuthorities, PkiError> {
@@ -25,7 +24,7 @@ pub(super) fn complete(
         if let GroupAttestation::X509 { authorities } = &mut group.attestation
             && authorities.is_empty()
         {
-            let authority = Authority::root(&format!("group {}", group.id), algorithm, now, rng)?;
+            let authority = Authority::root(&format!("group {}", group.id), keys, now, rng)?;
             authorities.push(authority.certificate().clone());
             made.insert(group.id.clone(), authority);
         }

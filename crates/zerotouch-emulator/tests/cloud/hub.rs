@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zerotouch_credentials::{SasToken, SymmetricKey};
-use zerotouch_emulator::cloud::{CloudEvent, Fixture, TwinError};
+use zerotouch_emulator::cloud::{CloudEvent, Fixture, HubSettings, Quota, TwinError};
 use zerotouch_mqtt_codec::{
     Connect, Delivery, Login, Packet, PacketIdentifier, Publish, QoS, Subscribe, Subscriptions,
     TopicFilter, TopicName, Will,
@@ -57,6 +57,29 @@ fn lets_in_an_issued_certificate_with_or_without_its_chain() {
     assert_eq!(identity.chain.iter().count(), 1);
     assert_eq!(identity.chain.leaf().thumbprint(), thumbprint);
     world.connect_hub(&identity, true);
+}
+
+// Whoever comes when too many have come is told to come again, and not that it is the wrong one.
+#[test]
+fn takes_as_many_connections_as_its_quota_allows() {
+    let period = Duration::from_secs(1);
+    let hub =
+        HubSettings { connections: Some(Quota { count: 2, period }), ..HubSettings::default() };
+    let mut world = World::new(Fixture { hub, ..Fixture::default() });
+    let identity = world.provision("d", &private_key(1));
+    world.connect_hub(&identity, true);
+    world.wait(Duration::from_millis(600));
+    world.connect_hub(&identity, true);
+    world.events();
+    let connection = world.try_hub(&identity, HUB_VERSION, true);
+    assert_eq!(world.received(connection), [Got::Refused(3)]);
+    assert!(world.is_closed(connection));
+    let [CloudEvent::HubRefused { reason, .. }] = &world.events()[..] else { panic!() };
+    assert_eq!(reason, "the hub takes no connections for 400 ms more");
+    world.wait(Duration::from_millis(400));
+    world.connect_hub(&identity, true);
+    let connection = world.try_hub(&identity, HUB_VERSION, true);
+    assert_eq!(world.received(connection), [Got::Refused(3)]);
 }
 
 // The common misconfiguration: the issuing authority was never given to the hub.

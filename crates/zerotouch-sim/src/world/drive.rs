@@ -59,6 +59,7 @@ impl World {
     pub(super) fn dialled(&mut self, id: LinkId) -> Result<(), WorldError> {
         let Some(link) = self.network.link_mut(id) else { return Ok(()) };
         let (device, connection, silent) = (link.device, link.connection, link.ending.is_some());
+        let service = link.service;
         if !link.device_holds {
             self.network.tidy(id);
             return Ok(());
@@ -69,6 +70,7 @@ impl World {
                 link.cloud_holds = true;
             }
             let now = self.truth();
+            self.arrivals.push((self.now, service));
             self.cloud.handle_open(cloud::ConnectionId(id.0), chain, now);
             self.pump_cloud()?;
         }
@@ -181,11 +183,7 @@ impl World {
         self.see(device, &Seen::Event(event))?;
         let node = &mut self.nodes[device];
         match event {
-            Event::Connected { .. } => {
-                node.connections += 1;
-                self.arrivals.push((self.now, Service::Hub));
-            }
-            Event::ProvisioningConnected { .. } => self.arrivals.push((self.now, Service::Dps)),
+            Event::Connected { .. } => node.connections += 1,
             Event::Activated { .. } => {
                 node.activations += 1;
                 self.milestones.activations.push(self.steps);
@@ -263,6 +261,7 @@ impl World {
     pub(crate) fn pump_cloud(&mut self) -> Result<(), WorldError> {
         while let Some(event) = self.cloud.poll_event() {
             self.note(|| format!("cloud · {}", trace::cloud_event(&event)));
+            self.refusals += usize::from(matches!(event, CloudEvent::HubRefused { .. }));
             let (CloudEvent::Telemetry { device_id: name, .. }
             | CloudEvent::HubConnected { device_id: name, .. }
             | CloudEvent::Disconnected { device_id: name, .. }

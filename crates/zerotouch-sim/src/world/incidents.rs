@@ -271,8 +271,8 @@ impl World {
         let now = self.truth();
         let rng =
             |salt| ChaCha20Rng::seed_from_u64(self.plan.seed.wrapping_add(self.steps << 20) ^ salt);
-        let mut cloud = Cloud::new(fixture(&self.plan), rng(0), self.wall())?;
-        cloud.sign_with(signer::of_authority)?;
+        let fixture = fixture(&self.plan);
+        let mut cloud = Cloud::with_signer(fixture, signer::of_authority, rng(0), self.wall())?;
         let entries = records.iter().map(|((table, key), value)| (*table, &**key, &**value));
         cloud.restore(entries, rng(1 << 63), now)?;
         let mut renumbered = BTreeMap::new();
