@@ -14,6 +14,13 @@ pub(crate) trait Sink {
     /// Appends bytes whose number is known to the compiler, so that they need no `memcpy`.
     fn array<const N: usize>(&mut self, bytes: [u8; N]);
 
+    /// Appends two arrays, as one if that is less work.
+    #[inline(always)]
+    fn arrays<const M: usize, const N: usize>(&mut self, one: [u8; M], other: [u8; N]) {
+        self.array(one);
+        self.array(other);
+    }
+
     /// Appends bytes.
     fn bytes(&mut self, bytes: &[u8]);
 
@@ -115,8 +122,31 @@ impl Sink for alloc::vec::Vec<u8> {
     }
 
     #[inline(always)]
+    fn arrays<const M: usize, const N: usize>(&mut self, one: [u8; M], other: [u8; N]) {
+        const { assert!(M + N <= 32) };
+        let mut both = [0; 32];
+        if let Some((both, _)) = both.split_at_mut_checked(M + N) {
+            both[..M].copy_from_slice(&one);
+            both[M..].copy_from_slice(&other);
+            self.extend_from_slice(both);
+        }
+    }
+
+    #[inline(always)]
     fn bytes(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
+        // As identifiers are: a call would take longer.
+        if let 8..=16 = bytes.len()
+            && self.capacity() - self.len() >= 16
+        {
+            let end = self.len() + bytes.len();
+            self.extend_from_slice(&[0; 16]);
+            if let Some(place) = self.last_chunk_mut::<16>() {
+                overlapping::<8>(&mut place[..bytes.len()], bytes);
+            }
+            self.truncate(end);
+        } else {
+            self.extend_from_slice(bytes);
+        }
     }
 
     #[inline(always)]

@@ -136,9 +136,9 @@ fn connect<S: Sink>(packet: &Connect<'_>, sink: &mut S) -> Result<usize, EncodeE
     }
     let [high, low] = packet.keep_alive.to_be_bytes();
     let client_id = packet.client_id.as_bytes();
-    begin(first_byte(PacketType::Connect), remaining, [0, 4], sink);
     let [length_high, length_low] = prefix(client_id).to_be_bytes();
-    sink.array([b'M', b'Q', b'T', b'T', 4, flags, high, low, length_high, length_low]);
+    let header = [0, 4, b'M', b'Q', b'T', b'T', 4, flags, high, low, length_high, length_low];
+    begin(first_byte(PacketType::Connect), remaining, header, sink);
     sink.bytes(client_id);
     if let Some(will) = &packet.will {
         field(will.topic.as_str().as_bytes(), sink);
@@ -214,22 +214,18 @@ const fn first_byte(packet_type: PacketType) -> u8 {
     (packet_type as u8) << 4 | flags
 }
 
-/// Writes the fixed header together with the two bytes behind it, which every packet of varying
-/// length has (an identifier or the length of a text): one write instead of several.
+/// Writes the fixed header together with the bytes behind it whose number is known (an identifier, a
+/// variable header): one write instead of several.
 #[inline(always)]
-fn begin<S: Sink>(first: u8, remaining: u32, [high, low]: [u8; 2], sink: &mut S) {
+fn begin<const N: usize, S: Sink>(first: u8, remaining: u32, behind: [u8; N], sink: &mut S) {
     // Seven bits of the remaining length; all but the last byte have bit 7 set.
     let seven = |shift: u32| (remaining >> shift & 0x7F) as u8;
+    let more = |shift: u32| seven(shift) | 0x80;
     match remaining {
-        0..=0x7F => sink.array([first, seven(0), high, low]),
-        0x80..=0x3FFF => sink.array([first, seven(0) | 0x80, seven(7), high, low]),
-        0x4000..=0x1F_FFFF => {
-            sink.array([first, seven(0) | 0x80, seven(7) | 0x80, seven(14), high, low]);
-        }
-        _ => {
-            let length = [seven(0) | 0x80, seven(7) | 0x80, seven(14) | 0x80, seven(21)];
-            sink.array([first, length[0], length[1], length[2], length[3], high, low]);
-        }
+        0..=0x7F => sink.arrays([first, seven(0)], behind),
+        0x80..=0x3FFF => sink.arrays([first, more(0), seven(7)], behind),
+        0x4000..=0x1F_FFFF => sink.arrays([first, more(0), more(7), seven(14)], behind),
+        _ => sink.arrays([first, more(0), more(7), more(14), seven(21)], behind),
     }
 }
 

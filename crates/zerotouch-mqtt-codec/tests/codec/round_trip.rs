@@ -189,3 +189,34 @@ fn a_short_output_is_left_alone() {
     assert_eq!(publish("a", b"").encode(&mut out), Err(error));
     assert_eq!(out, [0xAA; 3]);
 }
+
+/// So are those of a CONNECT, and a buffer whose room suffices does not grow.
+#[test]
+fn a_connect_of_any_lengths_is_written_and_nothing_else() {
+    let letters: String = ('a'..='z').cycle().take(40).collect();
+    for (id_len, name_len) in (1..=20).flat_map(|id| (0..=40).map(move |name| (id, name))) {
+        let (client_id, username) = (&letters[..id_len], &letters[..name_len]);
+        let connect = Connect {
+            client_id,
+            clean_session: true,
+            keep_alive: 0x0102,
+            will: None,
+            login: Some(Login { username, password: None }),
+        };
+        let packet = Packet::from(connect);
+        let remaining = u8::try_from(10 + 2 + id_len + 2 + name_len).unwrap();
+        let mut wire = vec![0x10, remaining, 0, 4, b'M', b'Q', b'T', b'T', 4, 0x82, 1, 2];
+        for text in [client_id, username] {
+            wire.extend([0, u8::try_from(text.len()).unwrap()]);
+            wire.extend(text.as_bytes());
+        }
+        for spare in [0, 1, 7, 15, 16, 64] {
+            let mut out = Vec::with_capacity(3 + wire.len() + spare);
+            out.extend(b"old");
+            let before = out.capacity();
+            assert_eq!(packet.encode_to(&mut out), Ok(wire.len()));
+            assert!(out.starts_with(b"old") && out[3..] == wire, "{id_len} {name_len} {spare}");
+            assert_eq!(out.capacity(), before);
+        }
+    }
+}
