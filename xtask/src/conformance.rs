@@ -79,9 +79,9 @@ fn test_results() -> Result<BTreeMap<String, bool>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // A test that fails is a result like any other, so the status of the run is not asked for.
     let output = Command::new(cargo)
-        .args(["test", "--no-fail-fast", "--all-features", "--tests"])
-        .args(["-p", "zerotouch-mqtt-codec", "-p", "zerotouch-mqtt-session"])
-        .args(["--", "mqtt_"])
+        // All of the workspace, of which these are run: as it was built for all the other tests.
+        .args(["test", "--workspace", "--all-features", "--locked", "--no-fail-fast"])
+        .args(["--test", "codec", "--test", "session", "--", "mqtt_"])
         .current_dir(root())
         .stderr(Stdio::inherit())
         .output()

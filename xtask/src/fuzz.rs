@@ -1,6 +1,8 @@
 //! Fuzzing: every target of `fuzz/`, from its checked-in seeds.
 
-use std::fs;
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::{fs, thread};
 
 use crate::process::{Result, process, root, skipped};
 
@@ -15,22 +17,32 @@ pub(crate) fn run(seconds: u32) -> Result {
     let cargo_fuzz =
         |command: &str| process("cargo").args(["+nightly", "fuzz", command, "--sanitizer", "none"]);
     cargo_fuzz("build").run()?;
-    for target in targets()? {
-        println!("\n== fuzzing {target} for {seconds} s");
-        // What is found goes into the first corpus, which is not checked in.
-        let corpus = format!("fuzz/corpus/{target}");
-        fs::create_dir_all(root().join(&corpus)).map_err(|error| format!("{corpus}: {error}"))?;
-        let seeds = format!("fuzz/seeds/{target}");
-        let limit = format!("-max_total_time={seconds}");
-        let seeds = root().join(&seeds).is_dir().then_some(seeds);
-        cargo_fuzz("run")
-            .arg(&target)
-            .arg(corpus)
-            .args(seeds)
-            .args(["--", &limit, "-verbosity=0", "-print_final_stats=1"])
-            .run()?;
-    }
-    Ok(())
+    let next = Mutex::new(targets()?.into_iter());
+    let work = || {
+        while let Some(target) = next.lock().ok().and_then(|mut targets| targets.next()) {
+            // What is found goes into the first corpus, which is not checked in.
+            let corpus = format!("fuzz/corpus/{target}");
+            fs::create_dir_all(root().join(&corpus))
+                .map_err(|error| format!("{corpus}: {error}"))?;
+            let seeds = format!("fuzz/seeds/{target}");
+            let limit = format!("-max_total_time={seconds}");
+            let seeds = root().join(&seeds).is_dir().then_some(seeds);
+            cargo_fuzz("run")
+                .arg(&target)
+                .arg(corpus)
+                .args(seeds)
+                .args(["--", &limit, "-verbosity=0", "-print_final_stats=1"])
+                .run_aside()?;
+        }
+        Ok(())
+    };
+    // A target uses one processor.
+    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let mut results = workers.into_iter().map(thread::ScopedJoinHandle::join);
+        results.try_for_each(|result| result.unwrap_or_else(|_| Err("a thread died".into())))
+    })
 }
 
 fn targets() -> Result<Vec<String>> {

@@ -64,6 +64,19 @@ impl Process {
         String::from_utf8(output.stdout).map_err(|error| format!("{}: {error}", self.name()))
     }
 
+    /// Runs it; what it wrote is told when it has ended, so that it does not mix with what others write.
+    pub(crate) fn run_aside(mut self) -> Result {
+        let output = self.0.output().map_err(|error| format!("{}: {error}", self.name()))?;
+        let [out, errors] =
+            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        println!("\n== {}\n{out}{errors}", self.name());
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(format!("{} failed: {}", self.name(), output.status))
+        }
+    }
+
     /// Runs it until it has written a line to its standard output, and yields that.
     pub(crate) fn first_line(mut self) -> Result<String> {
         let child = self.0.stdout(Stdio::piped()).spawn();
