@@ -55,6 +55,10 @@ use arguments::{Arguments, Command};
 use arguments::{Telemetry, TelemetryCommand};
 use failure::CliError;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     keep_memory_private();
     match read_arguments(std::env::args_os()).and_then(execute) {
