@@ -1,10 +1,15 @@
 //! What is kept for the next cloud: whatever somebody has been told is true there, too.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use chacha20::ChaCha20Rng;
+use rand_core::SeedableRng;
 use serde_json::{Value, json};
-use zerotouch_credentials::CertificateRequest;
-use zerotouch_emulator::cloud::{CloudEvent, DpsSettings, Fixture};
+use zerotouch_credentials::{CertificateRequest, PrivateKey, PrivateKeyError, Signer};
+use zerotouch_emulator::cloud::{Cloud, CloudEvent, DpsSettings, Fixture, Record};
+use zerotouch_time::{Instant, Now, UnixTime};
 
 use crate::https::json_of;
 use crate::service::Service;
@@ -97,7 +102,7 @@ fn twins_policies_revocations_and_the_time_are_kept() {
 #[test]
 fn strange_records_are_refused() {
     let mut world = World::new(Fixture::default());
-    let rng = || rand_core::SeedableRng::seed_from_u64(1);
+    let rng = || SeedableRng::seed_from_u64(1);
     for (table, key, value) in
         [("nothing", "{}", "{}"), ("devices", "{}", "{}"), ("root", "", "{\"key\":\"x\"}")]
     {
@@ -166,4 +171,27 @@ fn a_renewal_goes_with_its_device() {
     service.world.received(connection);
     service.world.wait(Duration::from_secs(1));
     assert_eq!(service.world.received(connection), []);
+}
+
+// What signs for an authority that is made signs for one that was kept, too: that of the one policy here.
+#[test]
+fn authorities_that_were_kept_sign_as_those_that_are_made() {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    #[expect(clippy::unnecessary_wraps, reason = "some signers can fail")]
+    fn counted(key: Arc<PrivateKey>) -> Result<Arc<dyn Signer>, PrivateKeyError> {
+        MADE.fetch_add(1, Ordering::Relaxed);
+        Ok(key)
+    }
+    let wall = UnixTime::from_secs(1_790_000_000);
+    let rng = ChaCha20Rng::seed_from_u64;
+    let cloud = || Cloud::with_signer(Fixture::default(), counted, rng(1), wall).unwrap();
+    let mut first = cloud();
+    let records: Vec<Record> = std::iter::from_fn(|| first.poll_record()).collect();
+    let mut second = cloud();
+    let before = MADE.load(Ordering::Relaxed);
+    let entries =
+        records.iter().filter_map(|one| Some((one.table, &*one.key, one.value.as_deref()?)));
+    let now = Now { monotonic: Instant::ZERO, wall: Some(wall) };
+    second.restore(entries, rng(2), now).unwrap();
+    assert_eq!(MADE.load(Ordering::Relaxed) - before, 1);
 }
