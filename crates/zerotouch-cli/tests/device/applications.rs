@@ -4,6 +4,7 @@ use super::*;
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 /// An application on the socket.
 struct Application {
@@ -128,17 +129,25 @@ fn calls_that_nobody_can_answer_are_answered() {
     let mut agent = connected(&gateway);
     let mut application = Application::connect(&gateway);
     drop(agent.input.take());
-    // Its end has been read by the agent once a call is refused: until then, one is open.
-    loop {
-        assert!(invoke(&gateway, "1"));
+    // Its end has been read by the agent once a call is refused: until then, one is open. Each
+    // has its own name, so that none is under way any more once the last one is answered.
+    let refused = (1..).find_map(|attempt: u32| {
+        let name = format!("refused-{attempt}");
+        assert!(invoke(&gateway, &name));
         let open = application.ask(&json!({ "$id": 1, "$status": null }));
         assert_eq!(open["ok"], true);
-        let answered = gateway.emulator.next_event(Duration::from_millis(100));
-        if let Some(CloudEvent::MethodAnswered { status, .. }) = answered {
-            assert_eq!(status, 501);
-            break;
+        let end = Instant::now() + Duration::from_millis(100);
+        while let Some(event) = gateway.emulator.next_event(end - Instant::now()) {
+            match event {
+                CloudEvent::MethodAnswered { status, request_id, .. } if request_id == name => {
+                    return Some(status);
+                }
+                _ => {}
+            }
         }
-    }
+        None
+    });
+    assert_eq!(refused, Some(501));
     assert_eq!(application.ask(&json!({ "$id": 2, "$subscribe": null }))["result"], 2);
     assert!(invoke(&gateway, "2"));
     let call = application.line();
