@@ -1,5 +1,6 @@
 //! All that must pass.
 
+use std::num::NonZero;
 use std::time::Instant;
 
 use crate::process::{Result, cargo};
@@ -8,8 +9,12 @@ use crate::{book, conformance, fuzz, interop, layers, no_std, release, size};
 /// How long each fuzz target runs: enough to see that what was found once stays away.
 const FUZZING_SECONDS: u32 = 5;
 
+/// How many tests run at once, for each processor: most of them wait for other processes, or for time.
+const TESTS_PER_PROCESSOR: usize = 4;
+
 pub(crate) fn run() -> Result {
     let began = Instant::now();
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let tests = cargo([
         "test",
         "--workspace",
@@ -20,7 +25,8 @@ pub(crate) fn run() -> Result {
         "--bins",
         "--tests",
         "--examples",
-    ]);
+    ])
+    .env("RUST_TEST_THREADS", (TESTS_PER_PROCESSOR * processors).to_string());
     let doc_tests =
         cargo(["test", "--workspace", "--all-features", "--locked", "--quiet", "--doc"]);
     let clippy = cargo([
