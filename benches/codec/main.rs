@@ -83,109 +83,106 @@ impl Buffer for bytes::BytesMut {
     }
 }
 
-/// Pieces of a stream: how each decoding row cuts its bytes.
-fn pieces() -> Vec<(String, Work, usize)> {
+/// How each decoding row cuts its bytes.
+fn decodings() -> Vec<(String, Work, usize)> {
     let mut rows: Vec<_> = works()
         .into_iter()
         .map(|work| (format!("decode-{}", work.name), work, usize::MAX))
         .collect();
-    let large = |work: &Work| work.name == "publish-64k";
     rows.push(("decode-mixed-1000-in-1460".into(), mixed(), 1460));
     rows.push(("decode-mixed-1000-in-1".into(), mixed(), 1));
-    let publish = works().into_iter().find(large).expect("there is such a row");
-    rows.push(("decode-publish-64k-in-1460".into(), publish, 1460));
+    rows.push(("decode-publish-64k-in-1460".into(), large(), 1460));
     rows
 }
 
-fn encode<P: Peer>(criterion: &mut Criterion) {
+fn large() -> Work {
+    let large = works().into_iter().find(|work| work.name == "publish-64k");
+    large.expect("there is such a row")
+}
+
+/// One peer's share of a row.
+fn measure<P: Peer, R>(
+    criterion: &mut Criterion,
+    row: &str,
+    work: &Work,
+    mut run: impl FnMut() -> R,
+) {
+    let mut group = criterion.benchmark_group(row);
+    group.throughput(Throughput::Elements(work.packets.len() as u64));
+    group.bench_function(BenchmarkId::from_parameter(P::NAME), |bencher| bencher.iter(&mut run));
+}
+
+fn encode<P: Peer>(criterion: &mut Criterion, work: &Work) {
     if !P::ENCODES_WHOLE {
         return;
     }
-    for work in works() {
-        let wire: Vec<u8> = work.packets.iter().flat_map(Spec::wire).collect();
-        let Some(packets) = work.packets.iter().map(P::packet).collect::<Option<Vec<_>>>() else {
-            continue;
-        };
-        let run = |output: &mut P::Output| {
-            output.clear();
-            for packet in black_box(&packets) {
-                P::encode(packet, output);
-            }
-            black_box(output.bytes()).len()
-        };
-        let mut output = P::Output::new();
-        run(&mut output);
-        assert!(output.bytes() == wire, "{} encodes {} differently", P::NAME, work.name);
-        let mut group = criterion.benchmark_group(format!("encode-{}", work.name));
-        group.throughput(Throughput::Elements(packets.len() as u64));
-        group.bench_function(BenchmarkId::from_parameter(P::NAME), |bencher| {
-            bencher.iter(|| run(&mut output));
-        });
-    }
+    let wire: Vec<u8> = work.packets.iter().flat_map(Spec::wire).collect();
+    let Some(packets) = work.packets.iter().map(P::packet).collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    let run = |output: &mut P::Output| {
+        output.clear();
+        for packet in black_box(&packets) {
+            P::encode(packet, output);
+        }
+        black_box(output.bytes()).len()
+    };
+    let mut output = P::Output::new();
+    run(&mut output);
+    assert!(output.bytes() == wire, "{} encodes {} differently", P::NAME, work.name);
+    measure::<P, _>(criterion, &format!("encode-{}", work.name), work, || run(&mut output));
 }
 
-fn encode_in_pieces<P: Peer>(criterion: &mut Criterion) {
-    let work = works().into_iter().find(|work| work.name == "publish-64k");
-    let spec = &work.expect("there is such a row").packets[0];
+fn encode_in_pieces<P: Peer>(criterion: &mut Criterion, work: &Work) {
+    let spec = &work.packets[0];
     let Some(packet) = P::packet(spec) else { return };
     let mut bytes = Vec::new();
     if !P::pieces(&packet, |piece| bytes.extend_from_slice(piece)) {
         return;
     }
-    assert!(bytes == spec.wire(), "{} encodes publish-64k differently in pieces", P::NAME);
-    let mut group = criterion.benchmark_group("encode-publish-64k-in-pieces");
-    group.throughput(Throughput::Elements(1));
-    group.bench_function(BenchmarkId::from_parameter(P::NAME), |bencher| {
-        bencher.iter(|| P::pieces(black_box(&packet), |piece| _ = black_box(piece)));
+    assert!(bytes == spec.wire(), "{} encodes {} differently in pieces", P::NAME, work.name);
+    measure::<P, _>(criterion, &format!("encode-{}-in-pieces", work.name), work, || {
+        P::pieces(black_box(&packet), |piece| _ = black_box(piece))
     });
 }
 
-fn decode<P: Peer>(criterion: &mut Criterion) {
-    for (row, work, size) in pieces() {
-        let wire: Vec<u8> = work.packets.iter().flat_map(Spec::wire).collect();
-        let mut input = P::Input::default();
-        let mut run = || -> usize {
-            black_box(&wire[..]).chunks(size).map(|piece| P::decode(&mut input, piece)).sum()
-        };
-        // Twice: the second run begins with what the first left behind.
-        for _ in 0..2 {
-            let count = if P::DECODES { work.packets.len() } else { 0 };
-            assert_eq!(run(), count, "{} decodes {row} differently", P::NAME);
-        }
-        let mut group = criterion.benchmark_group(row);
-        group.throughput(Throughput::Elements(work.packets.len() as u64));
-        group
-            .bench_function(BenchmarkId::from_parameter(P::NAME), |bencher| bencher.iter(&mut run));
+fn decode<P: Peer>(criterion: &mut Criterion, (row, work, size): &(String, Work, usize)) {
+    let wire: Vec<u8> = work.packets.iter().flat_map(Spec::wire).collect();
+    let mut input = P::Input::default();
+    let mut run = || -> usize {
+        black_box(&wire[..]).chunks(*size).map(|piece| P::decode(&mut input, piece)).sum()
+    };
+    // Twice: the second run begins with what the first left behind.
+    for _ in 0..2 {
+        let count = if P::DECODES { work.packets.len() } else { 0 };
+        assert_eq!(run(), count, "{} decodes {row} differently", P::NAME);
     }
+    measure::<P, _>(criterion, row, work, run);
 }
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_millis(100))
-        .measurement_time(Duration::from_millis(400))
+    let criterion = &mut Criterion::default()
+        .warm_up_time(Duration::from_millis(50))
+        .measurement_time(Duration::from_millis(150))
         .sample_size(20)
+        .nresamples(1001)
         .configure_from_args();
-    macro_rules! measure {
-        ($($peer:ty),* $(,)?) => {$(
-            encode::<$peer>(&mut criterion);
-            encode_in_pieces::<$peer>(&mut criterion);
-            decode::<$peer>(&mut criterion);
-        )*};
+    // Row by row, as the speed of a machine may change while all of them are measured.
+    macro_rules! row {
+        ($function:ident, $work:expr) => {
+            row!($function, $work, Memcpy, ZeroTouch, Nom, Mqttrs, MqttCodecKit, MqttBytes, Rumqttc,
+                RumqttcNext, Mqute, Rmqtt, NtexMqtt, Mqtt5Protocol, MqttProtocolCore)
+        };
+        ($function:ident, $work:expr, $($peer:ident),*) => {
+            $($function::<peers::$peer>(criterion, $work);)*
+        };
     }
-    measure!(
-        peers::Memcpy,
-        peers::ZeroTouch,
-        peers::Nom,
-        peers::Mqttrs,
-        peers::MqttCodecKit,
-        peers::MqttBytes,
-        peers::Rumqttc,
-        peers::RumqttcNext,
-        peers::Mqute,
-        peers::Rmqtt,
-        peers::NtexMqtt,
-        peers::Mqtt5Protocol,
-        peers::MqttProtocolCore,
-    );
+    for work in &works() {
+        row!(encode, work);
+    }
+    row!(encode_in_pieces, &large());
+    for decoding in &decodings() {
+        row!(decode, decoding);
+    }
     criterion.final_summary();
 }

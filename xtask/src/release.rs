@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::process::{Result, cargo, process, root, skipped};
 use crate::workspace::{self, target, text};
-use crate::{dist, size};
+use crate::{bill, dist, size};
 
 /// A step of it, by the name under which it is told.
 type Step = (&'static str, fn() -> Result);
@@ -227,18 +227,11 @@ fn book() -> Result {
     process("mdbook").args(["build", "docs"]).run()
 }
 
-/// In `target/dist`, in the format of `CycloneDX`.
 fn bill_of_materials() -> Result {
     if !installed("sbom") {
         return not_installed("cargo-sbom");
     }
-    let options = ["sbom", "--cargo-package=zerotouch-cli", "--output-format=cyclone_dx_json_1_6"];
-    let bill = cargo(options).output()?;
-    let path = target().join("dist/zerotouch.cdx.json");
-    fs::create_dir_all(target().join("dist")).map_err(|error| error.to_string())?;
-    fs::write(&path, bill).map_err(|error| format!("{}: {error}", path.display()))?;
-    println!("{}", path.strip_prefix(root()).unwrap_or(&path).display());
-    Ok(())
+    bill::write()
 }
 
 fn installed(command: &str) -> bool {
