@@ -2,7 +2,8 @@
 //!
 //! Most messages are short, and then it is not the bytes that cost but the steps: calls of `memcpy`, and
 //! growing a `Vec` field by field. So everything before a payload is put together in one step, by copies of
-//! fixed size, and a small payload with it.
+//! fixed size, and a small payload with it; and a `Vec` is lengthened once for all the fields of a CONNECT, or
+//! the entries of a list.
 
 use super::EncodeError;
 
@@ -14,18 +15,17 @@ pub(crate) trait Sink {
     /// Appends bytes whose number is known to the compiler, so that they need no `memcpy`.
     fn array<const N: usize>(&mut self, bytes: [u8; N]);
 
-    /// Appends two arrays, as one if that is less work.
-    #[inline(always)]
-    fn arrays<const M: usize, const N: usize>(&mut self, one: [u8; M], other: [u8; N]) {
-        self.array(one);
-        self.array(other);
-    }
-
     /// Appends bytes.
     fn bytes(&mut self, bytes: &[u8]);
 
     /// Appends all parts in one step, if that can be done here: says whether it was.
     fn in_one_step(&mut self, parts: &Parts<'_>) -> bool;
+
+    /// Appends a packet of many parts: room for all of it is made at once, if that can be done here.
+    #[inline(always)]
+    fn at_once(&mut self, _length: usize, _write: impl FnOnce(&mut Room<'_>)) -> bool {
+        false
+    }
 }
 
 /// Some fields that lie one behind the other.
@@ -42,6 +42,20 @@ impl Parts<'_> {
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         self.before.len + self.field.len() + self.behind.len + self.rest.len()
+    }
+
+    /// Writes them to the start of a window, in which there is room for all but perhaps the rest: says
+    /// whether that was.
+    #[inline(always)]
+    fn write_to(&self, window: &mut [u8; WINDOW]) -> bool {
+        let at = self.before.len.min(8);
+        let end = at + self.field.len();
+        window[..8].copy_from_slice(&self.before.bits.to_le_bytes());
+        copy_short(&mut window[at..end], self.field);
+        window[end..end + 8].copy_from_slice(&self.behind.bits.to_le_bytes());
+        let length = self.len();
+        let place = window.get_mut(length - self.rest.len()..length);
+        place.map(|place| copy_short(place, self.rest)).is_some()
     }
 
     /// Appends them, for which room has been made.
@@ -105,8 +119,11 @@ impl Few {
 }
 
 /// The longest message that a `Vec` takes in one step, in bytes.
-#[cfg(feature = "alloc")]
 const WINDOW: usize = 64;
+
+/// The longest packet of many parts that is written in one go, in bytes: its place is filled with zeroes first.
+#[cfg(feature = "alloc")]
+const AT_ONCE: usize = 1024;
 
 #[cfg(feature = "alloc")]
 impl Sink for alloc::vec::Vec<u8> {
@@ -122,64 +139,83 @@ impl Sink for alloc::vec::Vec<u8> {
     }
 
     #[inline(always)]
-    fn arrays<const M: usize, const N: usize>(&mut self, one: [u8; M], other: [u8; N]) {
-        const { assert!(M + N <= 32) };
-        let mut both = [0; 32];
-        if let Some((both, _)) = both.split_at_mut_checked(M + N) {
-            both[..M].copy_from_slice(&one);
-            both[M..].copy_from_slice(&other);
-            self.extend_from_slice(both);
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    #[inline(always)]
+    fn in_one_step(&mut self, parts: &Parts<'_>) -> bool {
+        let length = parts.len();
+        let start = self.len();
+        let room = self.capacity() - start;
+        // Both parts of few bytes are written as eight.
+        if parts.field.len() > WINDOW - 16 || room < WINDOW || room < length {
+            return false;
         }
+        self.extend_from_slice(&[0; WINDOW]);
+        let written = self.last_chunk_mut().is_some_and(|window| parts.write_to(window));
+        if written {
+            self.truncate(start + length);
+        } else {
+            self.truncate(start + length - parts.rest.len());
+            self.extend_from_slice(parts.rest);
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn at_once(&mut self, length: usize, write: impl FnOnce(&mut Room<'_>)) -> bool {
+        let start = self.len();
+        if length > AT_ONCE || self.capacity() - start < length + WINDOW {
+            return false;
+        }
+        self.resize(start + length + WINDOW, 0);
+        write(&mut Room(Slice(&mut self[start..])));
+        self.truncate(start + length);
+        true
+    }
+}
+
+/// A place for a packet and, behind it, as much again as a window has, that may be written over.
+pub(crate) struct Room<'o>(Slice<'o>);
+
+impl Sink for Room<'_> {
+    #[inline(always)]
+    fn make_room(&mut self, _length: usize) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn array<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.0.array(bytes);
     }
 
     #[inline(always)]
     fn bytes(&mut self, bytes: &[u8]) {
-        // As identifiers are: a call would take longer.
-        if let 8..=16 = bytes.len()
-            && self.capacity() - self.len() >= 16
-        {
-            let end = self.len() + bytes.len();
-            self.extend_from_slice(&[0; 16]);
-            if let Some(place) = self.last_chunk_mut::<16>() {
-                overlapping::<8>(&mut place[..bytes.len()], bytes);
+        let Slice(place) = &mut self.0;
+        if let Some((to, rest)) = core::mem::take(place).split_at_mut_checked(bytes.len()) {
+            if bytes.len() <= 64 {
+                copy_short(to, bytes);
+            } else {
+                to.copy_from_slice(bytes);
             }
-            self.truncate(end);
-        } else {
-            self.extend_from_slice(bytes);
+            *place = rest;
         }
     }
 
     #[inline(always)]
     fn in_one_step(&mut self, parts: &Parts<'_>) -> bool {
-        let Parts { before, field, behind, rest } = parts;
-        let length = parts.len();
-        let start = self.len();
-        let room = self.capacity() - start;
-        // Both parts of few bytes are written as eight.
-        if field.len() > WINDOW - 16 || room < WINDOW || room < length {
-            return false;
+        let Slice(place) = &mut self.0;
+        let fits = parts.field.len() <= WINDOW - 16;
+        if fits && place.first_chunk_mut().is_some_and(|window| parts.write_to(window)) {
+            *place = &mut core::mem::take(place)[parts.len()..];
+            return true;
         }
-        self.extend_from_slice(&[0; WINDOW]);
-        if let Some(window) = self.last_chunk_mut::<WINDOW>() {
-            let at = before.len.min(8);
-            let end = at + field.len();
-            window[..8].copy_from_slice(&before.bits.to_le_bytes());
-            copy_short(&mut window[at..end], field);
-            window[end..end + 8].copy_from_slice(&behind.bits.to_le_bytes());
-            if let Some(place) = window.get_mut(length - rest.len()..length) {
-                copy_short(place, rest);
-                self.truncate(start + length);
-                return true;
-            }
-        }
-        self.truncate(start + length - rest.len());
-        self.extend_from_slice(rest);
-        true
+        false
     }
 }
 
 /// Copies up to 64 bytes, and no fewer than four, as two pieces of fixed size that overlap.
-#[cfg(feature = "alloc")]
 #[inline(always)]
 fn copy_short(to: &mut [u8], from: &[u8]) {
     if to.len() == from.len()
@@ -197,7 +233,6 @@ fn copy_short(to: &mut [u8], from: &[u8]) {
 }
 
 /// Copies `N` to `2 N` bytes; says whether there are so many.
-#[cfg(feature = "alloc")]
 #[inline(always)]
 fn overlapping<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
     let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else {

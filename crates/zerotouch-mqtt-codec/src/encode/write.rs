@@ -126,7 +126,16 @@ fn short<const N: usize, S: Sink>(packet: [u8; N], sink: &mut S) -> Result<usize
 fn connect<S: Sink>(packet: &Connect<'_>, sink: &mut S) -> Result<usize, EncodeError> {
     let remaining = connect_length(packet)?;
     let length = encoded_len(remaining);
-    sink.make_room(length)?;
+    let at_once = sink.at_once(length, |room| connect_parts(packet, remaining, room));
+    if !at_once {
+        sink.make_room(length)?;
+        connect_parts(packet, remaining, sink);
+    }
+    Ok(length)
+}
+
+#[inline(always)]
+fn connect_parts<S: Sink>(packet: &Connect<'_>, remaining: u32, sink: &mut S) {
     let mut flags = u8::from(packet.clean_session) << 1;
     if let Some(will) = &packet.will {
         flags |= 0b0000_0100 | (will.qos as u8) << 3 | u8::from(will.retain) << 5;
@@ -150,7 +159,6 @@ fn connect<S: Sink>(packet: &Connect<'_>, sink: &mut S) -> Result<usize, EncodeE
             field(password, sink);
         }
     }
-    Ok(length)
 }
 
 /// Writes a packet that has an identifier and a list.
@@ -163,9 +171,16 @@ fn list<T: Entry, S: Sink>(
 ) -> Result<usize, EncodeError> {
     let remaining = list_length(list)?;
     let length = encoded_len(remaining);
-    sink.make_room(length)?;
-    begin(first_byte(packet_type), remaining, id.get().to_be_bytes(), sink);
-    entries(list, sink);
+    let (first, id) = (first_byte(packet_type), id.get().to_be_bytes());
+    let at_once = sink.at_once(length, |room| {
+        begin(first, remaining, id, room);
+        entries(list, room);
+    });
+    if !at_once {
+        sink.make_room(length)?;
+        begin(first, remaining, id, sink);
+        entries(list, sink);
+    }
     Ok(length)
 }
 
@@ -222,11 +237,12 @@ fn begin<const N: usize, S: Sink>(first: u8, remaining: u32, behind: [u8; N], si
     let seven = |shift: u32| (remaining >> shift & 0x7F) as u8;
     let more = |shift: u32| seven(shift) | 0x80;
     match remaining {
-        0..=0x7F => sink.arrays([first, seven(0)], behind),
-        0x80..=0x3FFF => sink.arrays([first, more(0), seven(7)], behind),
-        0x4000..=0x1F_FFFF => sink.arrays([first, more(0), more(7), seven(14)], behind),
-        _ => sink.arrays([first, more(0), more(7), more(14), seven(21)], behind),
+        0..=0x7F => sink.array([first, seven(0)]),
+        0x80..=0x3FFF => sink.array([first, more(0), seven(7)]),
+        0x4000..=0x1F_FFFF => sink.array([first, more(0), more(7), seven(14)]),
+        _ => sink.array([first, more(0), more(7), more(14), seven(21)]),
     }
+    sink.array(behind);
 }
 
 /// Writes bytes behind their length in two bytes.

@@ -3,8 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use zerotouch_mqtt_codec::{
-    Connect, Decoded, Decoder, Delivery, EncodeError, Field, Framer, Login, Packet, Publish,
-    TopicName, Will, decode,
+    Connect, Decoded, Decoder, Delivery, EncodeError, Field, Framer, Login, Packet,
+    PacketIdentifier, Publish, QoS, Subscribe, Subscriptions, TopicFilter, TopicName, Will, decode,
 };
 
 use crate::arbitrary::parts;
@@ -142,7 +142,7 @@ fn a_connect_that_cannot_be_written_is_an_error() {
     let will = |message| Will {
         topic: TopicName::new("w").unwrap(),
         message,
-        qos: zerotouch_mqtt_codec::QoS::AtMostOnce,
+        qos: QoS::AtMostOnce,
         retain: false,
     };
     let good =
@@ -193,8 +193,8 @@ fn a_short_output_is_left_alone() {
 /// So are those of a CONNECT, and a buffer whose room suffices does not grow.
 #[test]
 fn a_connect_of_any_lengths_is_written_and_nothing_else() {
-    let letters: String = ('a'..='z').cycle().take(40).collect();
-    for (id_len, name_len) in (1..=20).flat_map(|id| (0..=40).map(move |name| (id, name))) {
+    let letters: String = ('a'..='z').cycle().take(70).collect();
+    for (id_len, name_len) in (1..=20).flat_map(|id| (0..=70).map(move |name| (id, name))) {
         let (client_id, username) = (&letters[..id_len], &letters[..name_len]);
         let connect = Connect {
             client_id,
@@ -210,13 +210,49 @@ fn a_connect_of_any_lengths_is_written_and_nothing_else() {
             wire.extend([0, u8::try_from(text.len()).unwrap()]);
             wire.extend(text.as_bytes());
         }
-        for spare in [0, 1, 7, 15, 16, 64] {
-            let mut out = Vec::with_capacity(3 + wire.len() + spare);
-            out.extend(b"old");
-            let before = out.capacity();
-            assert_eq!(packet.encode_to(&mut out), Ok(wire.len()));
-            assert!(out.starts_with(b"old") && out[3..] == wire, "{id_len} {name_len} {spare}");
-            assert_eq!(out.capacity(), before);
+        for spare in SPARE {
+            assert_written(&packet, &wire, spare);
         }
     }
+}
+
+/// And those of a list.
+#[test]
+fn a_subscribe_of_any_lengths_is_written_and_nothing_else() {
+    let letters: String = ('a'..='z').cycle().take(70).collect();
+    for (one, other) in (1..=70).flat_map(|one| [1, 3, 8, 40, 52].map(|other| (one, other))) {
+        let entry = |length| (TopicFilter::new(&letters[..length]).unwrap(), QoS::AtLeastOnce);
+        let entries = [entry(one), entry(other)];
+        let filters = Subscriptions::new(&entries).unwrap();
+        let id = PacketIdentifier::new(0x0102).unwrap();
+        let remaining = 2 + one + 3 + other + 3;
+        let mut wire = vec![0x82];
+        if remaining > 0x7F {
+            wire.push(u8::try_from(remaining & 0x7F).unwrap() | 0x80);
+            wire.push(1);
+        } else {
+            wire.push(u8::try_from(remaining).unwrap());
+        }
+        wire.extend([1, 2]);
+        for length in [one, other] {
+            wire.extend([0, u8::try_from(length).unwrap()]);
+            wire.extend(&letters.as_bytes()[..length]);
+            wire.push(1);
+        }
+        for spare in SPARE {
+            assert_written(&Subscribe { id, filters }.into(), &wire, spare);
+        }
+    }
+}
+
+/// How many bytes a buffer has beyond what a packet needs: what is written in one go needs some.
+const SPARE: [usize; 8] = [0, 1, 7, 15, 16, 63, 64, 100];
+
+fn assert_written(packet: &Packet<'_>, wire: &[u8], spare: usize) {
+    let mut out = Vec::with_capacity(3 + wire.len() + spare);
+    out.extend(b"old");
+    let before = out.capacity();
+    assert_eq!(packet.encode_to(&mut out), Ok(wire.len()));
+    assert!(out.starts_with(b"old") && out[3..] == *wire, "{packet:?} {spare}");
+    assert_eq!(out.capacity(), before);
 }
