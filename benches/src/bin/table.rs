@@ -78,17 +78,18 @@ fn summary(rows: &Rows) {
     }
 }
 
-/// Every time of every codec.
+/// Every time of every codec: a line for each row.
 fn everything(rows: &Rows) {
     let mut codecs: Vec<&String> = rows.values().flat_map(BTreeMap::keys).collect();
     codecs.sort_unstable();
     codecs.dedup();
-    println!("| ns per packet | {} |", rows.keys().cloned().collect::<Vec<_>>().join(" | "));
-    println!("|---|{}", "---:|".repeat(rows.len()));
-    for codec in codecs {
+    let names = codecs.iter().map(|codec| codec.as_str()).collect::<Vec<_>>();
+    println!("| ns per packet | {} |", names.join(" | "));
+    println!("|---|{}", "---:|".repeat(codecs.len()));
+    for (row, times) in rows {
         let cells =
-            rows.values().map(|times| times.get(codec).map_or("–".into(), |t| nanoseconds(*t)));
-        println!("| {codec} | {} |", cells.collect::<Vec<_>>().join(" | "));
+            codecs.iter().map(|codec| times.get(*codec).map_or("–".into(), |t| nanoseconds(*t)));
+        println!("| {row} | {} |", cells.collect::<Vec<_>>().join(" | "));
     }
 }
 
