@@ -26,9 +26,17 @@ fn whole(decoder: Decoder, mut bytes: &[u8]) -> Seen {
     }
 }
 
-fn in_pieces(decoder: Decoder, mut bytes: &[u8], sizes: &[u8], in_place: bool) -> Seen {
+/// `patient` reads on after every second piece, before it takes what is there.
+fn in_pieces(
+    decoder: Decoder,
+    mut bytes: &[u8],
+    sizes: &[u8],
+    in_place: bool,
+    patient: bool,
+) -> Seen {
     let (mut framer, mut packets) = (Framer::new(decoder), Vec::new());
     let mut sizes = sizes.iter().cycle();
+    let mut takes = true;
     while !bytes.is_empty() {
         let size = sizes.next().map_or(1, |size| usize::from(*size) + 1);
         let (mut piece, rest) = bytes.split_at(size.min(bytes.len()));
@@ -39,6 +47,10 @@ fn in_pieces(decoder: Decoder, mut bytes: &[u8], sizes: &[u8], in_place: bool) -
             room[..count].copy_from_slice(&piece[..count]);
             framer.advance(count);
             piece = &piece[count..];
+            takes = !(patient && takes);
+            if !takes && piece.is_empty() && !bytes.is_empty() {
+                continue;
+            }
         }
         loop {
             match framer.next_packet(&mut piece) {
@@ -55,11 +67,12 @@ fn in_pieces(decoder: Decoder, mut bytes: &[u8], sizes: &[u8], in_place: bool) -
     (packets, Ok(framer.is_mid_packet()))
 }
 
-// One byte says whether pieces are read into place (bit 0) and how many bytes of sizes follow (the other
-// bits, up to 7); behind those is the stream.
+// One byte says whether pieces are read into place (bit 0), two of them before any packet is taken (bit 4), and
+// how many bytes of sizes follow (bits 1 to 3); behind those is the stream.
 fuzz_target!(|input: &[u8]| {
     let Some((head, rest)) = input.split_first() else { return };
     let Some((sizes, bytes)) = rest.split_at_checked(usize::from(head >> 1 & 7)) else { return };
     let decoder = Decoder::new().max_packet_size(1 << 16);
-    assert_eq!(in_pieces(decoder, bytes, sizes, head & 1 != 0), whole(decoder, bytes));
+    let (in_place, patient) = (head & 1 != 0, head & 16 != 0);
+    assert_eq!(in_pieces(decoder, bytes, sizes, in_place, patient), whole(decoder, bytes));
 });

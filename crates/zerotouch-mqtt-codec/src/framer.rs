@@ -215,11 +215,17 @@ impl Framer {
     /// but where [`next_packet`](Self::next_packet) gives an error.
     #[inline]
     pub fn unfilled(&mut self) -> &mut [u8] {
-        if self.end < self.until && self.end < self.buffer.len() {
-            return &mut self.buffer[self.end..];
+        if let State::Failed(_) = self.state {
+            return &mut [];
+        }
+        if self.end < self.until {
+            return self.room(1);
         }
         if self.start == self.end && self.start > 0 {
             self.give_back();
+        }
+        if self.buffer.len() - self.end >= STEP {
+            return &mut self.buffer[self.end..];
         }
         self.room(STEP.min(self.decoder.limit()).max(MIN_HEADER_LEN))
     }
@@ -231,15 +237,10 @@ impl Framer {
         self.end += count.min(self.buffer.len() - self.end);
     }
 
-    /// What may be written to; `wanted` bytes, where that is not the rest of a known packet.
+    /// What may be written to: at least `wanted` bytes, or, within a packet, one.
     #[inline]
     fn room(&mut self, wanted: usize) -> &mut [u8] {
-        if let State::Failed(_) = self.state {
-            return &mut [];
-        }
-        let room = self.buffer.len() - self.end;
-        let enough = if self.end < self.until { room > 0 } else { room >= wanted };
-        if !enough {
+        if self.buffer.len() - self.end < wanted {
             self.make_room(wanted);
         }
         &mut self.buffer[self.end..]
