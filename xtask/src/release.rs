@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::process::{Result, cargo, process, root, skipped};
+use crate::process::{Result, cargo, process, skipped};
 use crate::workspace::{self, target, text};
 use crate::{bill, dist, size};
 
