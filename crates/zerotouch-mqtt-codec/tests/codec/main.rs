@@ -61,6 +61,11 @@ fn encoded(packet: &Packet<'_>) -> Vec<u8> {
     assert_eq!(appended.len(), length);
     assert_eq!(packet.encoded_len(), Ok(length));
 
+    // With room to spare, what has many parts is written in one go.
+    let mut roomy = Vec::with_capacity(length + 1024);
+    assert_eq!(packet.encode_to(&mut roomy), Ok(length));
+    assert_eq!(roomy, appended);
+
     let mut exact = vec![0xAA; length];
     assert_eq!(packet.encode(&mut exact), Ok(length));
     assert_eq!(exact, appended);
