@@ -19,6 +19,8 @@ use crate::oid::CLIENT_AUTH;
 use crate::request::first_element;
 use crate::signer::KeyAlgorithm;
 use crate::verify::{self, SignatureError};
+#[cfg(feature = "simulation")]
+use crate::vouched;
 
 /// A certificate, parsed once and kept with its exact DER. Clones share it.
 ///
@@ -70,6 +72,13 @@ pub enum CertificateError {
 impl Certificate {
     /// Reads the DER form. Trailing bytes are an error.
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        #[cfg(feature = "simulation")]
+        return vouched::read_once(vouched::Form::Der, der, Self::parse);
+        #[cfg(not(feature = "simulation"))]
+        Self::parse(der)
+    }
+
+    fn parse(der: &[u8]) -> Result<Self, CertificateError> {
         let parsed = x509_cert::Certificate::from_der(der).map_err(CertificateError::Malformed)?;
         let signed = parsed.tbs_certificate();
         if signed.signature() != parsed.signature_algorithm() {

@@ -1,23 +1,40 @@
 //! Signatures that need not be verified, because they were before or because whoever made them is taken at
-//! their word: for simulated worlds, which live thousands of lives a second. A thread in which nobody is taken
-//! at their word verifies all it is given, and keeps nothing.
+//! their word, and certificates that were read before: for simulated worlds, which live thousands of lives a
+//! second. A thread in which nobody is taken at their word verifies and reads all it is given, and keeps
+//! nothing.
 
 extern crate std;
 
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
+use crate::certificate::Certificate;
 use crate::signer::{KeyAlgorithm, SignError, Signer};
 use crate::verify::{self, Algorithm};
 
-/// So many are known to a thread; with one more it begins anew, and verifies what it has forgotten.
-const MOST: usize = 1 << 16;
+/// So many signatures are known to a thread, and so many certificates; with one more it begins anew, and
+/// verifies, or reads, what it has forgotten.
+const MOST_SIGNATURES: usize = 1 << 14;
+const MOST_CERTIFICATES: usize = 1 << 10;
+
+#[derive(Default)]
+struct Known {
+    signatures: HashSet<[u8; 32]>,
+    certificates: [HashMap<Vec<u8>, Certificate>; 2],
+}
+
+/// How a certificate is written.
+#[derive(Clone, Copy)]
+pub(crate) enum Form {
+    Der,
+    Base64,
+}
 
 std::thread_local! {
-    static KNOWN: RefCell<Option<HashSet<[u8; 32]>>> = const { RefCell::new(None) };
+    static KNOWN: RefCell<Option<Known>> = const { RefCell::new(None) };
 }
 
 /// A signer that is taken at its word: what it signs is not verified in the thread that it signed in.
@@ -40,7 +57,7 @@ impl<S: Signer> Signer for Vouched<S> {
         let signature = self.0.sign(message)?;
         if let Some((algorithm, key)) = verify::signs_with(self.public_key()) {
             let one = fingerprint(algorithm, key, message, &signature);
-            KNOWN.with_borrow_mut(|known| remember(known.get_or_insert_default(), one));
+            KNOWN.with_borrow_mut(|known| known.get_or_insert_default().remember(one));
         }
         Ok(signature)
     }
@@ -62,19 +79,45 @@ pub(crate) fn unless_known(
     let one = fingerprint(algorithm, key, message, signature);
     KNOWN.with_borrow_mut(|known| {
         let known = known.get_or_insert_default();
-        if !known.contains(&one) {
+        if !known.signatures.contains(&one) {
             verify()?;
-            remember(known, one);
+            known.remember(one);
         }
         Some(())
     })
 }
 
-fn remember(known: &mut HashSet<[u8; 32]>, one: [u8; 32]) {
-    if known.len() >= MOST {
-        known.clear();
+/// Reads a certificate that was not read yet.
+pub(crate) fn read_once<E>(
+    form: Form,
+    bytes: &[u8],
+    read: impl FnOnce(&[u8]) -> Result<Certificate, E>,
+) -> Result<Certificate, E> {
+    let known = |known: &Option<Known>| {
+        Some(known.as_ref()?.certificates[form as usize].get(bytes).cloned())
+    };
+    let Some(known) = KNOWN.with_borrow(known) else { return read(bytes) };
+    if let Some(certificate) = known {
+        return Ok(certificate);
     }
-    known.insert(one);
+    let certificate = read(bytes)?;
+    KNOWN.with_borrow_mut(|known| {
+        let certificates = &mut known.get_or_insert_default().certificates[form as usize];
+        if certificates.len() >= MOST_CERTIFICATES {
+            certificates.clear();
+        }
+        certificates.insert(bytes.to_vec(), certificate.clone());
+    });
+    Ok(certificate)
+}
+
+impl Known {
+    fn remember(&mut self, one: [u8; 32]) {
+        if self.signatures.len() >= MOST_SIGNATURES {
+            self.signatures.clear();
+        }
+        self.signatures.insert(one);
+    }
 }
 
 fn fingerprint(algorithm: Algorithm, key: &[u8], message: &[u8], signature: &[u8]) -> [u8; 32] {

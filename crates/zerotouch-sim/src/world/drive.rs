@@ -167,7 +167,11 @@ impl World {
                 break;
             }
         }
-        let due = self.nodes[device].unit.as_ref().and_then(Unit::poll_timeout);
+        let node = &self.nodes[device];
+        if node.unit.as_ref().map_or(0, Unit::waiting_messages) > node.waiting.len() + 8 {
+            return Err(self.violation("memory", "a queue grows".into()));
+        }
+        let due = node.unit.as_ref().and_then(Unit::poll_timeout);
         if due != self.timer_of[device] {
             if let Some(at) = self.timer_of[device] {
                 self.timers.remove(&(at, device));
@@ -283,9 +287,10 @@ impl World {
                 }
                 event => {
                     self.settle_wish(device, event)?;
-                    for one in 0..self.nodes.len() {
-                        let is_seen = matches!(event, CloudEvent::HubConnected { .. });
-                        if is_seen && self.nodes[one].twin_of == Some(device) {
+                    let is_seen = matches!(event, CloudEvent::HubConnected { .. });
+                    let others = if is_seen { 0..self.nodes.len() } else { 0..0 };
+                    for one in others {
+                        if self.nodes[one].twin_of == Some(device) {
                             self.see(one, &Seen::Cloud(event))?;
                         }
                     }
@@ -317,17 +322,10 @@ impl World {
         direction: Direction,
         bytes: &[u8],
     ) -> Result<(), WorldError> {
-        let mut ears = self.decoders.remove(&id).unwrap_or_default();
-        let buffer = match direction {
-            Direction::ToCloud => &mut ears.outbound,
-            Direction::ToDevice => &mut ears.inbound,
-        };
-        if ears.deaf {
-            return Ok(());
-        }
+        let mut buffer = std::mem::take(self.ears(id, direction));
         buffer.extend_from_slice(bytes);
         let mut result = Ok(());
-        each_packet(buffer, |_, packet| {
+        each_packet(&mut buffer, |_, packet| {
             if result.is_err() {
                 return;
             }
@@ -338,7 +336,16 @@ impl World {
             self.note(|| format!("device-{device} {mark} {service:?} {}", trace::packet(packet)));
             result = self.see(device, &seen);
         });
-        self.decoders.insert(id, ears);
+        *self.ears(id, direction) = buffer;
         result
+    }
+
+    /// What has been heard of a packet that is not whole yet.
+    fn ears(&mut self, id: LinkId, direction: Direction) -> &mut Vec<u8> {
+        let ears = self.decoders.entry(id).or_default();
+        match direction {
+            Direction::ToCloud => &mut ears.outbound,
+            Direction::ToDevice => &mut ears.inbound,
+        }
     }
 }

@@ -14,7 +14,6 @@
 //! `tail -n +3 FILE | sha256sum` says whether a file is as it was written. Every later format keeps
 //! the first two lines, so that an older reader tells a newer file from a damaged one.
 
-use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -167,8 +166,8 @@ fn checksum(parts: &[&str]) -> String {
     for part in parts {
         sum.update(part);
     }
-    let digits: Vec<String> = sum.finalize().iter().map(|b| format!("{b:02x}")).collect();
-    digits.concat()
+    let digits = sum.finalize().into_iter().flat_map(|byte| [byte >> 4, byte & 0x0F]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 /// Gives an edited file the checksum that fits it, as a person who edits files would.
