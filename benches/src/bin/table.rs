@@ -3,9 +3,10 @@
 //!
 //! The figure is the fastest of criterion's samples: on a machine that does other things as well, what
 //! disturbs a sample only ever makes it slower. Baselines count as well, so several passes (`cargo bench
-//! -- --save-baseline a`, `b`, …) make a steadier table.
+//! -- --save-baseline a`, `b`, …) make a steadier table. `--forget` removes all that was measured.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -21,8 +22,18 @@ type Rows = BTreeMap<String, BTreeMap<String, f64>>;
 fn main() {
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
     let target = env::var_os("CARGO_TARGET_DIR").map_or(own.into(), PathBuf::from);
+    let measured = target.join("criterion");
+    if env::args().any(|argument| argument == "--forget") {
+        if let Err(error) = fs::remove_dir_all(&measured)
+            && error.kind() != ErrorKind::NotFound
+        {
+            eprintln!("{}: {error}", measured.display());
+            std::process::exit(1);
+        }
+        return;
+    }
     let mut rows = Rows::new();
-    read(&target.join("criterion"), &mut rows);
+    read(&measured, &mut rows);
     if rows.is_empty() {
         eprintln!("nothing measured yet: run `cargo bench` first");
         std::process::exit(1);
