@@ -7,13 +7,16 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use p256::ecdsa::signature::Signer as _;
-use pkcs8::der::asn1::AnyRef;
-use pkcs8::der::{Decode, Reader, SliceReader, Tag};
+#[cfg(feature = "rsa")]
+use pkcs8::EncodePrivateKey;
+use pkcs8::der::asn1::{AnyRef, OctetStringRef};
+use pkcs8::der::{Decode, Encode, Reader, SliceReader, Tag};
 use pkcs8::{
-    DecodePrivateKey, Document, EncodePrivateKey, EncodePublicKey, LineEnding, PrivateKeyInfoRef,
-    SecretDocument,
+    DecodePrivateKey, Document, EncodePublicKey, LineEnding, PrivateKeyInfoRef, SecretDocument,
+    SubjectPublicKeyInfoRef,
 };
 use rand_core::TryCryptoRng;
+use sec1::EcPrivateKey;
 use zeroize::Zeroizing;
 
 use crate::oid::RSA_ENCRYPTION;
@@ -195,25 +198,35 @@ impl PrivateKey {
 
     /// The PEM of the key in PKCS#8, in a buffer that wipes itself.
     pub fn to_pkcs8_pem(&self) -> Result<Zeroizing<String>, PrivateKeyError> {
-        match &self.key {
-            Key::P256(key) => key.to_pkcs8_pem(LineEnding::LF),
-            Key::P384(key) => key.to_pkcs8_pem(LineEnding::LF),
-            #[cfg(feature = "rsa")]
-            Key::Rsa(key) => key.encode().to_pkcs8_pem(LineEnding::LF),
+        #[cfg(feature = "rsa")]
+        if let Key::Rsa(key) = &self.key {
+            let pem = key.encode().to_pkcs8_pem(LineEnding::LF);
+            return pem.map_err(|_| PrivateKeyError::Malformed);
         }
-        .map_err(|_| PrivateKeyError::Malformed)
+        let pem = self.to_pkcs8_der()?.to_pem("PRIVATE KEY", LineEnding::LF);
+        pem.map_err(|_| PrivateKeyError::Malformed)
     }
 
     /// The same without its armour, for keys of elliptic curves.
-    #[cfg(feature = "aws-lc-rs")]
     pub(crate) fn to_pkcs8_der(&self) -> Result<SecretDocument, PrivateKeyError> {
         match &self.key {
-            Key::P256(key) => key.to_pkcs8_der(),
-            Key::P384(key) => key.to_pkcs8_der(),
+            Key::P256(key) => self.wrap(&Zeroizing::new(key.to_bytes())),
+            Key::P384(key) => self.wrap(&Zeroizing::new(key.to_bytes())),
             #[cfg(feature = "rsa")]
             Key::Rsa(_) => return Err(PrivateKeyError::UnsupportedAlgorithm),
         }
         .map_err(|_| PrivateKeyError::Malformed)
+    }
+
+    /// What the curves' own encoders do, which first compute the public half that is known here: for them
+    /// that is nearly all of the work.
+    fn wrap(&self, secret: &[u8]) -> der::Result<SecretDocument> {
+        let SubjectPublicKeyInfoRef { algorithm, subject_public_key } =
+            SubjectPublicKeyInfoRef::from_der(&self.public_key)?;
+        let public_key = subject_public_key.as_bytes();
+        let key = EcPrivateKey { private_key: secret, parameters: None, public_key };
+        let key = Zeroizing::new(key.to_der()?);
+        SecretDocument::encode_msg(&PrivateKeyInfoRef::new(algorithm, OctetStringRef::new(&key)?))
     }
 
     fn new(key: Key) -> Result<Self, PrivateKeyError> {
@@ -291,4 +304,29 @@ fn pem_block<'a>(pem: &'a str, label: &str) -> Option<&'a str> {
     let end_line = ["-----END ", label, "-----"].concat();
     let end = begin + pem[begin..].find(&end_line)? + end_line.len();
     Some(&pem[begin..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use chacha20::ChaCha20Rng;
+    use chacha20::rand_core::SeedableRng;
+    use pkcs8::EncodePrivateKey as _;
+
+    use super::*;
+
+    // Byte for byte what the curves' own encoders write, of which many readers are known.
+    #[test]
+    fn pkcs8_is_written_as_the_curves_write_it() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        for algorithm in [KeyAlgorithm::EcdsaP256, KeyAlgorithm::EcdsaP384] {
+            let key = PrivateKey::generate(algorithm, &mut rng).unwrap();
+            let theirs = match &key.key {
+                Key::P256(key) => key.to_pkcs8_pem(LineEnding::LF),
+                Key::P384(key) => key.to_pkcs8_pem(LineEnding::LF),
+                #[cfg(feature = "rsa")]
+                Key::Rsa(_) => unreachable!("a key of a curve was made"),
+            };
+            assert_eq!(*key.to_pkcs8_pem().unwrap(), *theirs.unwrap(), "{algorithm}");
+        }
+    }
 }
