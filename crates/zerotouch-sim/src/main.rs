@@ -224,7 +224,7 @@ fn lives(seed: u64, devices: usize) -> Plan {
     Plan { seed, devices, hardware: true, incidents, ..Plan::calm(seed) }
 }
 
-/// Fifty to a world: the authorities of its cloud take as much work as five lives.
+/// Fifty to a world: the authorities of its cloud take as much work as a life or two.
 fn speed(count: u64) {
     const DEVICES: usize = 50;
     let began = Instant::now();
