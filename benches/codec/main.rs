@@ -148,7 +148,7 @@ fn encode_in_pieces<P: Peer>(criterion: &mut Criterion, work: &Work) {
 
 /// The same bytes at four places, a quarter of a page apart: a copy takes three times as long where source and
 /// destination differ by next to nothing but whole pages, and chance would decide whom that befalls. A stream
-/// of more than a page is at one place.
+/// of more than two pages is at one place: at four it would not stay in the cache.
 fn places(wire: &[u8]) -> (Vec<u8>, Vec<usize>) {
     const PAGE: usize = 4096;
     let places = if wire.len() > 2 * PAGE { 1 } else { 4 };

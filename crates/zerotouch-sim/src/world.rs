@@ -228,6 +228,16 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+fn is_connected(node: &Node) -> bool {
+    node.unit.as_ref().is_some_and(|unit| unit.state() == State::Connected)
+}
+
+/// Whether there is something that a device, which is no copy, waits for.
+fn waits(node: &Node) -> bool {
+    let is_done = node.waiting.is_empty() && node.wishes.are_met() && is_connected(node);
+    node.twin_of.is_none() && !is_done
+}
+
 impl World {
     /// A world of devices that know nothing but their bootstrap keys.
     pub fn new(plan: &Plan, options: Options) -> Result<Self, WorldError> {
@@ -368,18 +378,11 @@ impl World {
 
     /// Is every device connected to its hub?
     pub fn all_connected(&self) -> bool {
-        let connected = |unit: &Unit| unit.state() == State::Connected;
-        self.devices().all(|node| node.unit.as_ref().is_some_and(connected))
+        self.devices().all(is_connected)
     }
 
     /// Is there nothing that any device waits for?
     fn is_settled(&self) -> bool {
-        let waits = |node: &Node| {
-            let is_connected =
-                node.unit.as_ref().is_some_and(|unit| unit.state() == State::Connected);
-            let is_done = node.waiting.is_empty() && node.wishes.are_met() && is_connected;
-            node.twin_of.is_none() && !is_done
-        };
         // Asked after every step: a device that waited waits as a rule.
         if self.nodes.get(self.unsettled.get()).is_some_and(waits) {
             return false;
@@ -465,11 +468,7 @@ impl World {
             Phase::Recovering | Phase::Proving => {
                 let bound = self.calm + bound(&self.plan);
                 if self.next().is_none_or(|next| next > bound) {
-                    let late = self.devices().find(|node| {
-                        !node.waiting.is_empty()
-                            || !node.wishes.are_met()
-                            || node.unit.as_ref().map(Unit::state) != Some(State::Connected)
-                    });
+                    let late = self.nodes.iter().find(|node| waits(node));
                     let what = late.map_or_else(String::new, |node| {
                         let state = node.unit.as_ref().map(Unit::state);
                         format!(
