@@ -44,24 +44,33 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
 #[inline(always)]
 fn is_free<const WILDCARDS: bool>(bytes: &[u8]) -> bool {
     if let Some(last) = bytes.last_chunk() {
-        // Zero where there is a hit, so that the least of many tells of all. The last chunk overlaps the one
-        // before it, which is cheaper than what is left byte by byte.
-        let tell = |byte: u8| if WILDCARDS { byte.min((byte | HASH_TO_PLUS) ^ b'+') } else { byte };
-        let lesser = |mut least: [u8; 16], chunk: &[u8; 16]| {
-            for (least, byte) in least.iter_mut().zip(chunk) {
-                *least = tell(*byte).min(*least);
-            }
-            least
-        };
-        let least = bytes.as_chunks().0.iter().fold([u8::MAX; 16], lesser);
-        // Not `contains`, for which the vector would go through memory.
-        lesser(least, last).map(|least| least == 0) == [false; 16]
+        // The last chunk overlaps the one before it, which is cheaper than what is left byte by byte.
+        let mut least = lesser::<WILDCARDS>([u8::MAX; 16], last);
+        for chunk in bytes.as_chunks().0 {
+            least = lesser::<WILDCARDS>(least, chunk);
+        }
+        let mut hit = false;
+        for byte in least {
+            hit |= byte == 0;
+        }
+        !hit
     } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         let hits = |word: &[u8; 8]| hits::<WILDCARDS>(u64::from_le_bytes(*word));
         hits(first) | hits(last) == 0
     } else {
         find::<WILDCARDS>(bytes).is_none()
     }
+}
+
+/// The lesser of each two bytes, where a byte that is looked for counts as zero. No closure: one is a call, with
+/// the vector in memory, wherever the compiler thinks so.
+#[inline(always)]
+fn lesser<const WILDCARDS: bool>(mut least: [u8; 16], chunk: &[u8; 16]) -> [u8; 16] {
+    for (least, byte) in least.iter_mut().zip(chunk) {
+        let byte = if WILDCARDS { (*byte).min((byte | HASH_TO_PLUS) ^ b'+') } else { *byte };
+        *least = byte.min(*least);
+    }
+    least
 }
 
 /// Where the first U+0000 is.

@@ -6,8 +6,41 @@ use crate::packet::PacketType;
 /// The most a CONNECT can have behind its fixed header: ten bytes and five fields of 2 + 65,535.
 const MAX_CONNECT_LENGTH: u32 = 10 + 5 * (2 + 65_535);
 
-/// The least and the most that each type has behind its fixed header, by its number. A table, where a
-/// `match` would become another jump that depends on the type.
+/// The type of the packet that each byte may begin. A table, where the reasons would be several jumps that
+/// depend on the type.
+static TYPES: [Option<PacketType>; 256] = {
+    let mut types = [None; 256];
+    let mut first = u8::MAX;
+    while first > 0 {
+        types[first as usize] = match judge(first) {
+            Ok(packet_type) => Some(packet_type),
+            Err(_) => None,
+        };
+        first -= 1;
+    }
+    types
+};
+
+/// Judges the first byte: type and flags.
+#[cold]
+const fn judge(first: u8) -> Result<PacketType, DecodeError> {
+    let (number, flags) = (first >> 4, first & 0x0F);
+    let Some(packet_type) = PacketType::from_u8(number) else {
+        return Err(DecodeError::new(DecodeErrorKind::ReservedPacketType(number), 0, None));
+    };
+    let kind = match packet_type.fixed_flags() {
+        Some(required) if flags != required => {
+            DecodeErrorKind::ReservedFlags { packet_type, found: flags, required }
+        }
+        // PUBLISH: DUP in bit 3, QoS in bits 2 and 1, RETAIN in bit 0.
+        None if flags & 0b0110 == 0b0110 => DecodeErrorKind::InvalidQoS,
+        None if flags & 0b1110 == 0b1000 => DecodeErrorKind::DupOnQoS0,
+        _ => return Ok(packet_type),
+    };
+    Err(DecodeError::new(kind, 0, Some(packet_type)))
+}
+
+/// The least and the most that each type has behind its fixed header, by its number.
 const LENGTHS: [(u32, u32); 15] = {
     let mut lengths = [(0, u32::MAX); 15];
     let mut number = 1;
@@ -51,7 +84,17 @@ impl Decoder {
         let [first, rest @ ..] = input else {
             return Ok(None);
         };
-        let (packet_type, flags) = self.first_byte(*first)?;
+        let flags = first & 0x0F;
+        let packet_type = match TYPES[usize::from(*first)] {
+            Some(packet_type) => packet_type,
+            None => judge(*first)?,
+        };
+        if let Some(sender) = self.sender
+            && !packet_type.may_be_sent_by(sender)
+        {
+            let kind = DecodeErrorKind::WrongDirection(sender);
+            return Err(DecodeError::new(kind, 0, Some(packet_type)));
+        }
         let (remaining, len) = match rest {
             [length, ..] if length & 0x80 == 0 => (u32::from(*length), 2),
             [low, high, ..] if high & 0x80 == 0 => {
@@ -68,32 +111,6 @@ impl Decoder {
                 Ok(Some(FixedHeader { packet_type, flags, len: usize::from(len), packet_len }))
             }
             Err(kind) => Err(DecodeError::new(kind, 1, Some(packet_type))),
-        }
-    }
-
-    /// Judges the first byte: type, flags, direction.
-    #[inline]
-    fn first_byte(self, first: u8) -> Result<(PacketType, u8), DecodeError> {
-        let flags = first & 0x0F;
-        let Some(packet_type) = PacketType::from_u8(first >> 4) else {
-            return Err(DecodeError::new(DecodeErrorKind::ReservedPacketType(first >> 4), 0, None));
-        };
-        let wrong = |kind| Err(DecodeError::new(kind, 0, Some(packet_type)));
-        match packet_type.fixed_flags() {
-            Some(required) if flags != required => {
-                let found = flags;
-                return wrong(DecodeErrorKind::ReservedFlags { packet_type, found, required });
-            }
-            // PUBLISH: DUP in bit 3, QoS in bits 2 and 1, RETAIN in bit 0.
-            None if flags & 0b0110 == 0b0110 => return wrong(DecodeErrorKind::InvalidQoS),
-            None if flags & 0b1110 == 0b1000 => return wrong(DecodeErrorKind::DupOnQoS0),
-            _ => {}
-        }
-        match self.sender {
-            Some(sender) if !packet_type.may_be_sent_by(sender) => {
-                wrong(DecodeErrorKind::WrongDirection(sender))
-            }
-            _ => Ok((packet_type, flags)),
         }
     }
 
