@@ -1,7 +1,7 @@
 //! Debian's mosquitto, with a configuration and a directory of the test's own.
 
 use std::io::ErrorKind;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -19,15 +19,21 @@ use super::{Broker, PASSWORD, USERNAME, socket};
 /// Where Debian puts it is not in everybody's path.
 const PROGRAMS: [&str; 2] = ["mosquitto", "/usr/sbin/mosquitto"];
 
+const LOG: &str = "mosquitto.log";
+
 struct Running {
     child: Child,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.directory.path().join(LOG));
+            println!("mosquitto's own words:\n{}", log.unwrap_or_default());
+        }
     }
 }
 
@@ -46,7 +52,7 @@ pub(crate) fn brokers() -> Vec<Broker> {
     // Between choosing ports and listening on them another program may take one.
     let (child, [plain, tls]) =
         (0..10).find_map(|_| start(program, directory.path())).expect("mosquitto does not start");
-    let running = Arc::new(Running { child, _directory: directory });
+    let running = Arc::new(Running { child, directory });
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
     let config = ClientConfig::builder_with_provider(crypto_provider())
@@ -80,12 +86,13 @@ fn start(program: &str, directory: &Path) -> Option<(Child, [u16; 2])> {
     // released at one blow.
     let configuration = format!(
         "user root\nallow_anonymous false\npassword_file passwords\nset_tcp_nodelay true\n\
-         max_inflight_messages 0\n\
+         max_inflight_messages 0\nlog_dest file {LOG}\n\
          listener {} 127.0.0.1\n\
          listener {} 127.0.0.1\ncertfile certificate.pem\nkeyfile key.pem\n",
         ports[0], ports[1],
     );
     std::fs::write(directory.join("mosquitto.conf"), configuration).unwrap();
+    std::fs::write(directory.join(LOG), "").unwrap();
     let mut child = Command::new(program)
         .args(["-c", "mosquitto.conf"])
         .current_dir(directory)
@@ -93,7 +100,8 @@ fn start(program: &str, directory: &Path) -> Option<(Child, [u16; 2])> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while !ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok()) {
+    // Somebody who answers on a port may be the one who took it: only its own word counts.
+    while !std::fs::read_to_string(directory.join(LOG)).unwrap().contains(" running\n") {
         if child.try_wait().unwrap().is_some() {
             return None;
         }
