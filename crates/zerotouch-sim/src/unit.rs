@@ -37,6 +37,8 @@ pub enum Mutant {
     AcknowledgesUnsent,
     /// Sends what is taken second before what is taken first.
     ReordersTelemetry,
+    /// Keeps everything that it takes twice.
+    TakesTwice,
     /// Goes on before a new key is stored.
     GoesOnUnstored,
     /// Goes on without having stored a certificate.
@@ -53,6 +55,8 @@ pub enum Mutant {
     NamesWrongCredential,
     /// Does not hang up.
     KeepsConnections,
+    /// Always has something to do at once.
+    NeverSleeps,
     /// Sends every request for the status six times.
     PollsTooOften,
     /// Shows the first certificate it ever had for ever.
@@ -73,7 +77,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::IgnoresRetryAfter,
         Self::IgnoresLadders,
         Self::ActivatesUnseen,
@@ -82,6 +86,7 @@ impl Mutant {
         Self::DropsPuback,
         Self::AcknowledgesUnsent,
         Self::ReordersTelemetry,
+        Self::TakesTwice,
         Self::GoesOnUnstored,
         Self::SwallowsCertificate,
         Self::ForgetsWhenRefused,
@@ -90,6 +95,7 @@ impl Mutant {
         Self::HidesFailures,
         Self::NamesWrongCredential,
         Self::KeepsConnections,
+        Self::NeverSleeps,
         Self::PollsTooOften,
         Self::ShowsFirstCertificate,
         Self::HidesMessages,
@@ -162,6 +168,9 @@ impl Unit {
         telemetry: Telemetry,
         now: Now,
     ) -> Result<TelemetryHandle, SendError> {
+        if self.is(Mutant::TakesTwice) {
+            self.device.send_telemetry(telemetry.clone(), self.now(now))?;
+        }
         let handle = self.device.send_telemetry(telemetry, self.now(now))?;
         if self.is(Mutant::AcknowledgesUnsent) {
             self.memory.events.push_back(Event::TelemetryAcknowledged(handle));
@@ -272,7 +281,7 @@ impl Unit {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let due = self.device.poll_timeout().filter(|_| !self.memory.gave_up)?;
         let is_waiting = matches!(self.device.state(), State::Waiting { .. });
-        if is_waiting && self.is(Mutant::IgnoresLadders) {
+        if is_waiting && self.is(Mutant::IgnoresLadders) || self.is(Mutant::NeverSleeps) {
             return Some(Instant::ZERO);
         }
         Some(Instant::ZERO + (due - Instant::ZERO).saturating_sub(self.memory.skew))

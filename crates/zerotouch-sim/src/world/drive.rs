@@ -169,7 +169,7 @@ impl World {
         }
         let node = &self.nodes[device];
         if node.unit.as_ref().map_or(0, Unit::waiting_messages) > node.waiting.len() + 8 {
-            return Err(self.violation("memory", "a queue grows".into()));
+            return Err(self.violation("memory", format!("device-{device}: its queue grows")));
         }
         let due = node.unit.as_ref().and_then(Unit::poll_timeout);
         if due != self.timer_of[device] {
