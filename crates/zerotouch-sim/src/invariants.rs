@@ -88,6 +88,12 @@ trait Invariant: std::fmt::Debug {
     fn see(&mut self, scene: Scene<'_>, seen: &Seen<'_>) -> Result<(), String>;
 }
 
+/// What they are called, those included that a world watches as a whole.
+pub fn invariant_names() -> Vec<&'static str> {
+    let Invariants(of_a_device) = Invariants::new();
+    of_a_device.iter().map(|one| one.name()).chain(["memory", "return"]).collect()
+}
+
 /// All of them, for one device.
 #[derive(Debug)]
 pub(crate) struct Invariants(Vec<Box<dyn Invariant>>);

@@ -18,6 +18,7 @@ mod world;
 
 pub use fleet::{Curve, Outage, fleet};
 pub use hunt::{Finding, judge, shrink};
+pub use invariants::invariant_names;
 pub use network::Weather;
 pub use picture::{curves, timeline};
 pub use plan::{At, Fault, Incident, Plan, Quotas, Service};
