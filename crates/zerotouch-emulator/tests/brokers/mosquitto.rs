@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 use zerotouch_emulator::server::crypto_provider;
 
-use super::{Broker, PASSWORD, USERNAME, socket};
+use super::{Broker, PASSWORD, PATIENCE, USERNAME, socket};
 
 /// Where Debian puts it is not in everybody's path.
 const PROGRAMS: [&str; 2] = ["mosquitto", "/usr/sbin/mosquitto"];
@@ -101,9 +101,14 @@ fn start(program: &str, directory: &Path) -> Option<(Child, [u16; 2])> {
         .spawn()
         .unwrap();
     // Somebody who answers on a port may be the one who took it: only its own word counts.
+    let begun = Instant::now();
     while !std::fs::read_to_string(directory.join(LOG)).unwrap().contains(" running\n") {
         if child.try_wait().unwrap().is_some() {
             return None;
+        }
+        if begun.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("mosquitto does not say that it runs");
         }
         sleep(Duration::from_millis(10));
     }
