@@ -49,6 +49,7 @@ fn is_free<const WILDCARDS: bool>(bytes: &[u8]) -> bool {
         for chunk in bytes.as_chunks().0 {
             least = lesser::<WILDCARDS>(least, chunk);
         }
+        // Not `contains`, for which the vector would go through memory.
         let mut hit = false;
         for byte in least {
             hit |= byte == 0;
