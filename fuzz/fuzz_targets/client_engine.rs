@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use zerotouch_fuzz::steps::steps;
-use zerotouch_mqtt_codec::{Connect, QoS, TopicFilter, TopicName};
+use zerotouch_mqtt_codec::{Connect, QoS, Text, TopicFilter, TopicName};
 use zerotouch_mqtt_session::{Client, ClientConfig};
 use zerotouch_time::Instant;
 
@@ -19,6 +19,7 @@ fuzz_target!(|input: &[u8]| {
     let config = ClientConfig { max_transmit_buffer: 4096, ..ClientConfig::default() };
     let mut client = Client::new(config);
     let mut now = Instant::ZERO;
+    let client_id = Text::new("c").expect("a text");
     let topic = TopicName::new("t").expect("a topic");
     let filter = TopicFilter::new("f/#").expect("a filter");
     for (kind, bytes) in steps(input) {
@@ -26,7 +27,7 @@ fuzz_target!(|input: &[u8]| {
             0 => {
                 let clean_session = bytes.len() % 2 == 0;
                 let connect =
-                    Connect { client_id: "c", clean_session, keep_alive: 10, will: None, login: None };
+                    Connect { client_id, clean_session, keep_alive: 10, will: None, login: None };
                 let _ = client.connect(&connect, now);
                 feed(&mut client, CONNACK, now);
             }

@@ -17,7 +17,7 @@ use zerotouch_fuzz::cloud::{DEVICES, FACTORY, HOOKED_GROUP, START, World, encode
 use zerotouch_fuzz::steps::steps;
 use zerotouch_mqtt_codec::{
     Connect, Delivery, Login, Packet, PacketIdentifier, Publish, QoS, Subscribe, Subscriptions,
-    TopicFilter, TopicFilters, TopicName, Unsubscribe, Will,
+    Text, TopicFilter, TopicFilters, TopicName, Unsubscribe, Will,
 };
 use zerotouch_time::UnixTime;
 
@@ -437,8 +437,12 @@ impl Fuzz {
             qos: QoS::AtLeastOnce,
             retain: choice.b & 64 != 0,
         });
+        let (Ok(client_id), Ok(username)) = (Text::new(DEVICES[device]), Text::new(username))
+        else {
+            return;
+        };
         let connect = Connect {
-            client_id: DEVICES[device],
+            client_id,
             clean_session: choice.b & 16 == 0,
             keep_alive: u16::from(choice.b & 32),
             will,

@@ -113,13 +113,13 @@ fn ours(packet: &Packet<'_>) -> Meaning {
     let number = packet.packet_type() as u8;
     match packet {
         Packet::Connect(connect) => Meaning::Connect {
-            client_id: connect.client_id.into(),
+            client_id: connect.client_id.as_str().into(),
             clean_session: connect.clean_session,
             keep_alive: connect.keep_alive,
             will: connect.will.map(|will| {
                 (will.topic.as_str().into(), will.message.into(), will.qos as u8, will.retain)
             }),
-            username: connect.login.map(|login| login.username.into()),
+            username: connect.login.map(|login| login.username.as_str().into()),
             password: connect.login.and_then(|login| login.password.map(Vec::from)),
         },
         Packet::ConnAck(ConnAck::Accepted { session_present }) => {

@@ -3,7 +3,7 @@
 use arbitrary::Arbitrary;
 use zerotouch_mqtt_codec::{
     ConnAck, Connect, ConnectRefusal, Delivery, Login, Packet, PacketIdentifier, Publish, QoS,
-    SubAck, SubAckReturnCode, SubAckReturnCodes, Subscribe, Subscriptions, TopicFilter,
+    SubAck, SubAckReturnCode, SubAckReturnCodes, Subscribe, Subscriptions, Text, TopicFilter,
     TopicFilters, TopicName, Unsubscribe, Will,
 };
 
@@ -60,11 +60,15 @@ impl Parts<'_> {
         let will = |topic| Will { topic, message: self.bytes[0], qos, retain };
         let password = (self.qos & 0x80 != 0).then_some(self.bytes[1]);
         Some(Connect {
-            client_id: self.texts[0],
+            client_id: Text::new(self.texts[0]).ok()?,
             clean_session,
             keep_alive: self.number,
             will: if has_will { Some(will(topic?)) } else { None },
-            login: has_login.then_some(Login { username: self.texts[1], password }),
+            login: if has_login {
+                Some(Login { username: Text::new(self.texts[1]).ok()?, password })
+            } else {
+                None
+            },
         })
     }
 

@@ -10,7 +10,7 @@ use nom::number::complete::{be_u8, be_u16};
 use nom::{IResult, Parser};
 use zerotouch_benches::Spec;
 use zerotouch_mqtt_codec::{
-    Connect, Delivery, Login, Packet, PacketIdentifier, Publish, QoS, TopicFilter, TopicName,
+    Connect, Delivery, Login, Packet, PacketIdentifier, Publish, QoS, Text, TopicFilter, TopicName,
 };
 
 use crate::Peer;
@@ -24,8 +24,12 @@ enum Found<'a> {
     Subscribe(PacketIdentifier, Vec<(TopicFilter<'a>, QoS)>),
 }
 
-fn text(input: &[u8]) -> Parsed<'_, &str> {
+fn utf8(input: &[u8]) -> Parsed<'_, &str> {
     map_res(binary, core::str::from_utf8).parse_complete(input)
+}
+
+fn text(input: &[u8]) -> Parsed<'_, Text<'_>> {
+    map_res(utf8, Text::new).parse_complete(input)
 }
 
 fn binary(input: &[u8]) -> Parsed<'_, &[u8]> {
@@ -57,7 +61,7 @@ fn header(input: &[u8]) -> Parsed<'_, (u8, usize)> {
 
 fn publish(flags: u8) -> impl FnMut(&[u8]) -> Parsed<'_, Publish<'_>> {
     move |input| {
-        let (input, topic) = map_res(text, TopicName::new).parse_complete(input)?;
+        let (input, topic) = map_res(utf8, TopicName::new).parse_complete(input)?;
         let dup = flags & 8 != 0;
         let (input, delivery) = match flags & 6 {
             0 => (input, Delivery::AtMostOnce),
@@ -85,7 +89,7 @@ fn packet(input: &[u8]) -> Parsed<'_, Found<'_>> {
         0x30..0x40 => Found::Packet(publish(first)(body)?.1.into()),
         0x40 => Found::Packet(Packet::PubAck(identifier(body)?.1)),
         _ => {
-            let filter = (map_res(text, TopicFilter::new), qos);
+            let filter = (map_res(utf8, TopicFilter::new), qos);
             let (_, (id, filters)) = (identifier, many1(filter)).parse_complete(body)?;
             Found::Subscribe(id, filters)
         }

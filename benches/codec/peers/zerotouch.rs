@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use zerotouch_benches::Spec;
 use zerotouch_mqtt_codec::{
     Connect, Decoder, Delivery, Framer, Login, Packet, PacketIdentifier, Publish, QoS, Subscribe,
-    Subscriptions, TopicFilter, TopicName,
+    Subscriptions, Text, TopicFilter, TopicName,
 };
 
 use crate::Peer;
@@ -75,8 +75,9 @@ impl Peer for ZeroTouch {
 fn packet(spec: &Spec) -> Packet<'_> {
     match spec {
         Spec::Connect { client_id, username, password } => {
-            let login = Login { username, password: Some(password.as_bytes()) };
+            let login = Login { username: text(username), password: Some(password.as_bytes()) };
             let (clean_session, keep_alive) = (true, 240);
+            let client_id = text(client_id);
             Connect { client_id, clean_session, keep_alive, will: None, login: Some(login) }.into()
         }
         Spec::Publish { .. } => publish(spec).unwrap().into(),
@@ -102,6 +103,10 @@ fn publish(spec: &Spec) -> Option<Publish<'_>> {
         _ => Delivery::ExactlyOnce { id, dup: false },
     };
     Some(Publish { topic: TopicName::new(topic).unwrap(), payload, retain: false, delivery })
+}
+
+fn text(text: &str) -> Text<'_> {
+    Text::new(text).unwrap()
 }
 
 fn identifier(number: u16) -> PacketIdentifier {

@@ -9,7 +9,7 @@ use thiserror::Error;
 use zerotouch_credentials::{ChainError, Finding, PrivateKeyError, RequestError, SignatureError};
 use zerotouch_dps::RegistrationError;
 use zerotouch_hub::RenewalError;
-use zerotouch_mqtt_codec::ConnectRefusal;
+use zerotouch_mqtt_codec::{ConnectRefusal, TextError};
 use zerotouch_mqtt_session::{CloseReason, ConnectError, SubscribeError};
 use zerotouch_store::StoreError;
 use zerotouch_time::UnixTime;
@@ -130,6 +130,9 @@ pub enum Failure {
     /// CONNECT could not be sent.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// MQTT cannot carry the device's name or that of its user.
+    #[error("a client identifier or user name that MQTT cannot carry: {0}")]
+    Name(#[from] TextError),
     /// A subscription could not be asked for.
     #[error(transparent)]
     Subscribe(#[from] SubscribeError),
@@ -256,6 +259,7 @@ impl Failure {
             | Self::UnsupportedProfile { .. }
             | Self::HubNotAllowed { .. }
             | Self::Connect(_)
+            | Self::Name(_)
             | Self::Request(_) => Terminal,
             Self::DialTimeout { .. }
             | Self::Mqtt(_)
@@ -298,6 +302,7 @@ impl Failure {
             Self::DialTimeout { .. } => Layer::Network,
             Self::Mqtt(_)
             | Self::Connect(_)
+            | Self::Name(_)
             | Self::Subscribe(_)
             | Self::SubscriptionRefused { .. }
             | Self::SubscriptionTimeout { .. }

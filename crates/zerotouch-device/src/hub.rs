@@ -14,7 +14,7 @@ use zerotouch_hub::{
     CloudMessage, Inbound, MethodEvent, Methods, Renewal, RenewalEvent, Request, Twin, TwinEvent,
     username,
 };
-use zerotouch_mqtt_codec::{Connect, Login, QoS, TopicName};
+use zerotouch_mqtt_codec::{Connect, Login, QoS, Text, TopicName};
 use zerotouch_mqtt_session::{PublishError, PublishHandle};
 use zerotouch_time::{Instant, Now};
 
@@ -190,12 +190,12 @@ impl HubSession {
             config.hub.model_id.as_deref(),
         );
         let connect = Connect {
-            client_id: device_id,
+            client_id: Text::new(device_id)?,
             clean_session: false,
             keep_alive: config.hub.keep_alive,
             will: None,
             login: Some(Login {
-                username: &username,
+                username: Text::new(&username)?,
                 password: token.as_ref().map(|t| t.as_str().as_bytes()),
             }),
         };

@@ -8,7 +8,7 @@ use core::time::Duration;
 use rand_core::Rng;
 use zerotouch_credentials::SasToken;
 use zerotouch_dps::{Event as DpsEvent, Registered, Registration, SUBSCRIPTION};
-use zerotouch_mqtt_codec::{Connect, Login, QoS, TopicName};
+use zerotouch_mqtt_codec::{Connect, Login, QoS, Text, TopicName};
 use zerotouch_time::{Instant, Now};
 use zerotouch_wire::ServiceError;
 
@@ -69,12 +69,12 @@ impl DpsSession {
             .map(|(key, expiry)| SasToken::for_dps(key, scope, id, expiry));
         let username = registration.username();
         let connect = Connect {
-            client_id: registration.registration_id.as_str(),
+            client_id: Text::new(registration.registration_id.as_str())?,
             clean_session: true,
             keep_alive: KEEP_ALIVE,
             will: None,
             login: Some(Login {
-                username: &username,
+                username: Text::new(&username)?,
                 password: token.as_ref().map(|t| t.as_str().as_bytes()),
             }),
         };

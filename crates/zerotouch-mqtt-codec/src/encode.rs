@@ -1,8 +1,8 @@
 //! From packets to bytes.
 //!
-//! The types leave little that can go wrong: fields too long for their length prefix, U+0000 in a
-//! client identifier or user name, a packet beyond the protocol's limit. Each is an error before the
-//! first byte is written.
+//! The types leave little that can go wrong: a password or Will message too long for its length prefix,
+//! an empty client identifier where there must be one, a packet beyond the protocol's limit. Each is an
+//! error before the first byte is written.
 
 mod length;
 mod sink;
@@ -17,7 +17,7 @@ use crate::packet::{Packet, Publish};
 pub(crate) const MAX_REMAINING_LENGTH: u32 = 268_435_455;
 
 /// The most bytes behind a length prefix of two.
-const MAX_FIELD_LEN: usize = 65_535;
+pub(crate) const MAX_FIELD_LEN: usize = 65_535;
 
 /// Why a packet was not encoded. Nothing has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,19 +31,13 @@ pub enum EncodeError {
         /// The bytes there is room for.
         available: usize,
     },
-    /// A field of a CONNECT is longer than 65,535 bytes.
+    /// A password or Will message is longer than 65,535 bytes.
     #[error("the {field} has {length} bytes, the most is 65535 [section 1.5.3]")]
     FieldTooLong {
         /// Which.
         field: Field,
         /// Its length in bytes.
         length: usize,
-    },
-    /// A text of a CONNECT contains U+0000.
-    #[error("the {field} contains U+0000 [MQTT-1.5.3-2]")]
-    NulCharacter {
-        /// Which.
-        field: Field,
     },
     /// An empty client identifier without `clean_session`.
     #[error("an empty client identifier needs a clean session [MQTT-3.1.3-7]")]

@@ -21,6 +21,7 @@ mod framer;
 pub mod owned;
 mod packet;
 mod scan;
+mod text;
 mod topic;
 mod types;
 
@@ -34,5 +35,6 @@ pub use self::packet::{
     ConnAck, Connect, ConnectRefusal, Delivery, Login, Packet, PacketType, Publish, Sender, SubAck,
     SubAckReturnCode, SubAckReturnCodes, Subscribe, Subscriptions, TopicFilters, Unsubscribe, Will,
 };
+pub use self::text::{Text, TextError};
 pub use self::topic::{MAX_TOPIC_LEN, TopicError, TopicFilter, TopicName};
 pub use self::types::{PacketIdentifier, QoS};

@@ -27,7 +27,7 @@ use bytes::Bytes;
 
 pub use self::connect::{OwnedConnect, OwnedLogin, OwnedWill};
 pub use self::subscribe::{OwnedSubAck, OwnedSubscribe, OwnedUnsubscribe};
-pub use self::text::{OwnedTopicName, Text};
+pub use self::text::{OwnedText, OwnedTopicName};
 use crate::packet::{ConnAck, Delivery, Packet, Publish};
 use crate::types::PacketIdentifier;
 
@@ -169,5 +169,5 @@ as_borrowed!(
     OwnedSubAck by as_suback,
     OwnedUnsubscribe by as_unsubscribe,
     OwnedTopicName by as_topic_name,
-    Text by as_str,
+    OwnedText by as_text,
 );

@@ -4,6 +4,7 @@
 use core::fmt;
 
 use crate::scan;
+use crate::text::as_text;
 
 /// The longest topic name or filter, in bytes of UTF-8 `[MQTT-4.7.3-3]`.
 pub const MAX_TOPIC_LEN: usize = 65_535;
@@ -219,34 +220,4 @@ const fn length_error(bytes: &[u8]) -> Option<TopicError> {
     }
 }
 
-macro_rules! as_text {
-    ($($topic:ident),*) => {$(
-        impl AsRef<str> for $topic<'_> {
-            fn as_ref(&self) -> &str {
-                self.0
-            }
-        }
-
-        impl<'a> TryFrom<&'a str> for $topic<'a> {
-            type Error = TopicError;
-
-            fn try_from(text: &'a str) -> Result<Self, TopicError> {
-                Self::new(text)
-            }
-        }
-
-        impl fmt::Debug for $topic<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
-            }
-        }
-
-        impl fmt::Display for $topic<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.0)
-            }
-        }
-    )*};
-}
-
-as_text!(TopicName, TopicFilter);
+as_text!(TopicName or TopicError, TopicFilter or TopicError);

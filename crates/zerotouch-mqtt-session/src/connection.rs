@@ -347,7 +347,7 @@ impl Core {
     fn handle_packet<'a>(&mut self, packet: Packet<'a>, now: Instant) -> ServerEvent<'a> {
         match (&mut self.state, packet) {
             (State::Waiting { .. }, Packet::Connect(connect)) => {
-                if connect.client_id.is_empty() && !connect.clean_session {
+                if connect.client_id.as_str().is_empty() && !connect.clean_session {
                     // [MQTT-3.1.3-8]
                     return self.refuse(ConnectRefusal::IdentifierRejected);
                 }

@@ -11,7 +11,7 @@ use zerotouch_device::{Failure, Scope, TlsIdentity, TransportFailure, TransportF
 use zerotouch_dps::{Config, Event, Registered, Registration, RegistrationId, SUBSCRIPTION};
 use zerotouch_driver::device_rng;
 use zerotouch_hub::Telemetry;
-use zerotouch_mqtt_codec::{Connect, Login, QoS, TopicName};
+use zerotouch_mqtt_codec::{Connect, Login, QoS, Text, TopicName};
 use zerotouch_mqtt_session::{ClientEvent, CloseReason};
 
 use super::link::Link;
@@ -146,11 +146,11 @@ impl Device {
         let mut link = self.open(&arguments.host, self.bootstrap_identity().as_ref()).await?;
         let password = token.as_ref().map(|token| token.as_str().as_bytes());
         link.connect(&Connect {
-            client_id: &self.name,
+            client_id: Text::new(&self.name)?,
             clean_session: true,
             keep_alive: KEEP_ALIVE,
             will: None,
-            login: Some(Login { username: &username, password }),
+            login: Some(Login { username: Text::new(&username)?, password }),
         })
         .await?;
         link.subscribe(SUBSCRIPTION).await?;
@@ -185,9 +185,9 @@ impl Device {
 
     async fn connect(&self, assigned: &Assigned) -> std::result::Result<Link, Failure> {
         let mut link = self.open(&assigned.host, assigned.identity.as_ref()).await?;
-        let username = assigned.username.as_deref();
+        let username = assigned.username.as_deref().map(Text::new).transpose()?;
         link.connect(&Connect {
-            client_id: &assigned.device_id,
+            client_id: Text::new(&assigned.device_id)?,
             clean_session: true,
             keep_alive: KEEP_ALIVE,
             will: None,

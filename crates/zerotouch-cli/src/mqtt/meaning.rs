@@ -137,14 +137,14 @@ impl<'a> Members<'a> {
         Self::Connect {
             keep_alive: connect.keep_alive,
             clean_session: connect.clean_session,
-            client_id: connect.client_id,
+            client_id: connect.client_id.as_str(),
             will: connect.will.map(|Will { topic, message, qos, retain }| WillMembers {
                 topic: topic.as_str(),
                 message_hex: Hex(message),
                 qos: qos as u8,
                 retain,
             }),
-            username: connect.login.map(|login| login.username),
+            username: connect.login.map(|login| login.username.as_str()),
             password_hex: connect.login.and_then(|login| login.password).map(Hex),
         }
     }

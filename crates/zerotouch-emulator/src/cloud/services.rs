@@ -139,7 +139,7 @@ impl Services {
 
     fn connect(&mut self, peer: &mut Peer, connect: &Connect<'_>, at: At, fx: &mut Effects) {
         let Peer::Stranger { chain } = peer else { return };
-        let username = connect.login.map(|login| login.username).unwrap_or_default();
+        let username = connect.login.map(|login| login.username.as_str()).unwrap_or_default();
         // Clients without a password send none, or an empty one.
         let password =
             connect.login.and_then(|login| login.password).filter(|password| !password.is_empty());
@@ -150,7 +150,7 @@ impl Services {
                     return fx.deliver(Command::Refuse(refusal), &strikes, at);
                 }
                 let evidence = enrollment::Evidence { id_scope, registration_id, chain, password };
-                match self.connect_dps(connect.client_id, api_version, evidence, at) {
+                match self.connect_dps(connect.client_id.as_str(), api_version, evidence, at) {
                     Ok(session) => {
                         fx.deliver(Command::Accept { session_present: false }, &strikes, at);
                         *peer = Peer::Dps(Box::new(session));
@@ -216,8 +216,9 @@ impl Services {
         let version = self.hubs.api_version(api_version).cloned();
         let version =
             version.ok_or_else(|| HubRefusal::ApiVersion { version: api_version.into() })?;
-        if connect.client_id != device_id {
-            return Err(HubRefusal::ClientId { client_id: connect.client_id.into() });
+        let client_id = connect.client_id.as_str();
+        if client_id != device_id {
+            return Err(HubRefusal::ClientId { client_id: client_id.into() });
         }
         let key = DeviceKey { hub, device_id: device_id.into() };
         let admission = admission::admit(&key, evidence, &self.namespace, at.clock)?;
@@ -244,7 +245,7 @@ impl Services {
 /// Refuses a CONNECT that is for no hub.
 fn refuse(connect: &Connect<'_>, fault: &ConnectFault, at: At, fx: &mut Effects) {
     fx.command(at.connection, Command::Refuse(fault.code()));
-    let (client_id, reason) = (connect.client_id.into(), fault.to_string());
+    let (client_id, reason) = (connect.client_id.as_str().into(), fault.to_string());
     fx.tell(CloudEvent::ConnectRefused { client_id, reason });
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::time::Instant as StdInstant;
 
-use zerotouch_mqtt_codec::{Connect, Login, QoS, SubAckReturnCode, TopicFilter, TopicName};
+use zerotouch_mqtt_codec::{Connect, Login, QoS, SubAckReturnCode, Text, TopicFilter, TopicName};
 use zerotouch_mqtt_session::{
     Client as Engine, ClientConfig, ClientEvent, CloseReason, PublishError,
 };
@@ -18,7 +18,8 @@ impl<S: Read + Write + Send> Socket for S {}
 
 /// CONNECT as the brokers want it, with a clean session.
 pub(crate) fn hello(client_id: &str) -> Connect<'_> {
-    let login = Some(Login { username: USERNAME, password: Some(PASSWORD) });
+    let login = Some(Login { username: Text::new(USERNAME).unwrap(), password: Some(PASSWORD) });
+    let client_id = Text::new(client_id).unwrap();
     Connect { client_id, clean_session: true, keep_alive: 60, will: None, login }
 }
 

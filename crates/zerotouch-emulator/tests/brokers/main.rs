@@ -16,7 +16,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use zerotouch_emulator::PlainBrokerServer;
-use zerotouch_mqtt_codec::{Connect, ConnectRefusal, Login, QoS, TopicName, Will};
+use zerotouch_mqtt_codec::{Connect, ConnectRefusal, Login, QoS, Text, TopicName, Will};
 use zerotouch_mqtt_session::CloseReason;
 
 use client::{Client, Message, Socket, hello, hello_again};
@@ -299,8 +299,10 @@ fn an_identifier_may_be_left_to_the_broker() {
 fn a_wrong_password_is_refused_by_code() {
     for broker in mosquitto::brokers() {
         for password in [Some(&b"salt water"[..]), None] {
-            let connect =
-                Connect { login: Some(Login { username: USERNAME, password }), ..hello("c") };
+            let connect = Connect {
+                login: Some(Login { username: Text::new(USERNAME).unwrap(), password }),
+                ..hello("c")
+            };
             let refused = CloseReason::Refused(ConnectRefusal::NotAuthorized);
             assert_eq!(Client::new().connect(&broker, &connect), Err(refused), "{}", broker.name);
         }

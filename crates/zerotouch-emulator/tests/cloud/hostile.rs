@@ -7,7 +7,7 @@ use rand_core::{Rng, SeedableRng};
 use zerotouch_emulator::cloud::{ConnectionId, Fixture};
 use zerotouch_mqtt_codec::{
     Connect, Delivery, Login, Packet, PacketIdentifier, Publish, QoS, Subscribe, Subscriptions,
-    TopicFilter, TopicName,
+    Text, TopicFilter, TopicName,
 };
 
 use crate::support::{DPS_VERSION, Got, HUB_VERSION, World, dps_username, private_key};
@@ -57,13 +57,13 @@ fn pieces_and_wholes_mean_the_same() {
     let world = World::new(Fixture::default());
     let token = world.dps_token(&world.device_key("d"), "d");
     let username = dps_username(world.cloud.id_scope(), "d", DPS_VERSION);
-    let login = Login { username: &username, password: Some(token.as_bytes()) };
+    let login = Login { username: Text::new(&username).unwrap(), password: Some(token.as_bytes()) };
     let filters = [(TopicFilter::new("$dps/registrations/res/#").unwrap(), QoS::AtLeastOnce)];
     let id = PacketIdentifier::MIN;
     let topic = "$dps/registrations/PUT/iotdps-register/?$rid=1";
     let packets = [
         Packet::Connect(Connect {
-            client_id: "d",
+            client_id: Text::new("d").unwrap(),
             clean_session: true,
             keep_alive: 0,
             will: None,

@@ -7,7 +7,7 @@ use zerotouch_credentials::{SasToken, SymmetricKey};
 use zerotouch_emulator::cloud::{CloudEvent, Fixture, HubSettings, Quota, TwinError};
 use zerotouch_mqtt_codec::{
     Connect, Delivery, Login, Packet, PacketIdentifier, Publish, QoS, Subscribe, Subscriptions,
-    TopicFilter, TopicName, Will,
+    Text, TopicFilter, TopicName, Will,
 };
 
 use crate::support::{Got, HUB_VERSION, Identity, World, private_key};
@@ -443,8 +443,8 @@ fn a_will_is_telemetry() {
         let topic = TopicName::new("devices/d/messages/events/a=b").unwrap();
         let will = Will { topic, message: b"gone", qos: QoS::AtMostOnce, retain: false };
         let username = "localhost/d/?api-version=2021-04-12";
-        let login = Some(Login { username, password: None });
-        let (client_id, clean_session, keep_alive) = ("d", true, 30);
+        let login = Some(Login { username: Text::new(username).unwrap(), password: None });
+        let (client_id, clean_session, keep_alive) = (Text::new("d").unwrap(), true, 30);
         let connect = Connect { client_id, clean_session, keep_alive, will: Some(will), login };
         world.send(connection, connect);
         world.events();

@@ -17,7 +17,7 @@ use zerotouch_emulator::cloud::{
 };
 use zerotouch_mqtt_codec::{
     ConnAck, Connect, Decoded, Delivery, Login, Packet, PacketIdentifier, Publish, QoS, Subscribe,
-    Subscriptions, TopicFilter, TopicFilters, TopicName, Unsubscribe, decode,
+    Subscriptions, Text, TopicFilter, TopicFilters, TopicName, Unsubscribe, decode,
 };
 use zerotouch_time::{Instant, Now, UnixTime};
 
@@ -222,10 +222,16 @@ impl World {
         clean_session: bool,
     ) -> ConnectionId {
         let connection = self.open(chain);
-        let login = Login { username, password: password.map(str::as_bytes) };
+        let login =
+            Login { username: Text::new(username).unwrap(), password: password.map(str::as_bytes) };
         let keep_alive = 0;
-        let connect =
-            Connect { client_id, clean_session, keep_alive, will: None, login: Some(login) };
+        let connect = Connect {
+            client_id: Text::new(client_id).unwrap(),
+            clean_session,
+            keep_alive,
+            will: None,
+            login: Some(login),
+        };
         self.send(connection, connect);
         connection
     }

@@ -15,7 +15,7 @@ use zerotouch_emulator::Emulator;
 use zerotouch_emulator::server::crypto_provider;
 use zerotouch_mqtt_codec::{
     ConnAck, Connect, Decoder, Delivery, Framer, Login, Packet, PacketIdentifier, Publish, QoS,
-    Subscribe, Subscriptions, TopicFilter, TopicName,
+    Subscribe, Subscriptions, Text, TopicFilter, TopicName,
 };
 
 use crate::PATIENCE;
@@ -98,9 +98,10 @@ impl Client {
     }
 
     pub(crate) fn connect(&mut self, id: &str, username: &str, password: Option<&str>) -> ConnAck {
-        let login = Login { username, password: password.map(str::as_bytes) };
+        let login =
+            Login { username: Text::new(username).unwrap(), password: password.map(str::as_bytes) };
         let (clean_session, keep_alive) = (true, 60);
-        let (client_id, login) = (id, Some(login));
+        let (client_id, login) = (Text::new(id).unwrap(), Some(login));
         self.send(Connect { client_id, clean_session, keep_alive, will: None, login }).unwrap();
         self.read(|packet| match packet {
             Packet::ConnAck(connack) => connack,

@@ -6,7 +6,7 @@ use rustls::version::{TLS12, TLS13};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 use zerotouch_emulator::cloud::MAX_HTTP_BODY;
-use zerotouch_mqtt_codec::{Connect, ConnectRefusal, Login, Packet};
+use zerotouch_mqtt_codec::{Connect, ConnectRefusal, Login, Packet, Text};
 
 use crate::client::Client;
 use crate::{emulator, private_key, provision, service_token};
@@ -57,8 +57,9 @@ fn a_message_is_sent_by_its_headers() {
     assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
     let mut hub = Client::dial(&emulator, "localhost", &TLS13, Some((&chain, &key))).unwrap();
     let username = "localhost/d/?api-version=2021-04-12";
-    let login = Some(Login { username, password: None });
-    hub.send(Connect { client_id: "d", clean_session: false, keep_alive: 60, will: None, login })
+    let login = Some(Login { username: Text::new(username).unwrap(), password: None });
+    let client_id = Text::new("d").unwrap();
+    hub.send(Connect { client_id, clean_session: false, keep_alive: 60, will: None, login })
         .unwrap();
     hub.read(|packet| assert!(matches!(packet, Packet::ConnAck(_)))).unwrap();
     hub.subscribe("devices/d/messages/devicebound/#");
@@ -114,9 +115,9 @@ fn mqtt_over_websocket() {
     let emulator = emulator();
     let mut socket = web_socket(Client::dial(&emulator, "localhost", &TLS13, None).unwrap());
     let mut bytes = Vec::new();
-    let login = Login { username: "for/no service", password: None };
+    let login = Login { username: Text::new("for/no service").unwrap(), password: None };
     let connect = Connect {
-        client_id: "d1",
+        client_id: Text::new("d1").unwrap(),
         clean_session: true,
         keep_alive: 60,
         will: None,

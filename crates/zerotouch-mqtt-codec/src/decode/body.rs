@@ -123,7 +123,7 @@ fn connect<'a, R>(
     let flags = ConnectFlags::new(reader.u8(Field::ConnectFlags)?)
         .map_err(|kind| reader.error_before(kind))?;
     let keep_alive = reader.u16(Field::KeepAlive)?;
-    let client_id = reader.string(Field::ClientId)?;
+    let client_id = reader.text(Field::ClientId)?;
     let will = match flags.will {
         Some((qos, retain)) => Some(Will {
             topic: reader.topic_name(Field::WillTopic)?,
@@ -134,7 +134,7 @@ fn connect<'a, R>(
         None => None,
     };
     let login = if flags.username {
-        let username = reader.string(Field::UserName)?;
+        let username = reader.text(Field::UserName)?;
         let password = if flags.password { Some(reader.binary(Field::Password)?) } else { None };
         Some(Login { username, password })
     } else {

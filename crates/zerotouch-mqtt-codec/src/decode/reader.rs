@@ -3,6 +3,7 @@
 use super::{DecodeError, DecodeErrorKind, Field};
 use crate::packet::PacketType;
 use crate::scan;
+use crate::text::{Text, TextError};
 use crate::topic::{TopicError, TopicFilter, TopicName};
 use crate::types::PacketIdentifier;
 
@@ -111,14 +112,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A UTF-8 encoded string (section 1.5.3).
     #[inline]
-    pub(crate) fn string(&mut self, field: Field) -> Result<&'a str, DecodeError> {
+    pub(crate) fn text(&mut self, field: Field) -> Result<Text<'a>, DecodeError> {
         let text = self.utf8(field)?;
-        if !scan::is_text(text.as_bytes()) {
-            return Err(self.nul(text, field));
+        match Text::from_wire(text) {
+            Ok(text) => Ok(text),
+            Err(error) => Err(self.text_error(text, field, error)),
         }
-        Ok(text)
     }
 
     #[inline(always)]
@@ -160,9 +160,13 @@ impl<'a> Reader<'a> {
     }
 
     #[cold]
-    fn nul(self, text: &str, field: Field) -> DecodeError {
-        let position = scan::find_nul(text.as_bytes()).unwrap_or_default();
-        self.error_within(text.as_bytes(), DecodeErrorKind::NulCharacter(field), position)
+    fn text_error(self, text: &str, field: Field, error: TextError) -> DecodeError {
+        let (kind, position) = match error {
+            // No length on the wire says more than 65,535.
+            TextError::TooLong { .. } => (DecodeErrorKind::Truncated(field), 0),
+            TextError::Nul { position } => (DecodeErrorKind::NulCharacter(field), position),
+        };
+        self.error_within(text.as_bytes(), kind, position)
     }
 
     /// An error at `position` within the field just read.

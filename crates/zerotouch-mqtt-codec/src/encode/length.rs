@@ -3,7 +3,6 @@
 use super::{EncodeError, MAX_FIELD_LEN, MAX_REMAINING_LENGTH};
 use crate::decode::Field;
 use crate::packet::{Connect, Entries, Packet, Publish};
-use crate::scan;
 
 /// The length of a packet of that remaining length.
 #[inline(always)]
@@ -51,16 +50,16 @@ pub(super) fn publish_length(publish: &Publish<'_>) -> Result<u32, EncodeError> 
 
 #[inline(always)]
 pub(super) fn connect_length(connect: &Connect<'_>) -> Result<u32, EncodeError> {
-    if connect.client_id.is_empty() && !connect.clean_session {
+    if connect.client_id.as_str().is_empty() && !connect.clean_session {
         return Err(EncodeError::EmptyClientId);
     }
-    let mut length = 10 + text_length(connect.client_id, Field::ClientId)?;
+    let mut length = 10 + text_length(connect.client_id.as_str());
     if let Some(will) = &connect.will {
-        length += 2 + will.topic.as_str().len() as u64;
+        length += text_length(will.topic.as_str());
         length += field_length(will.message, Field::WillMessage)?;
     }
     if let Some(login) = &connect.login {
-        length += text_length(login.username, Field::UserName)?;
+        length += text_length(login.username.as_str());
         if let Some(password) = login.password {
             length += field_length(password, Field::Password)?;
         }
@@ -68,12 +67,10 @@ pub(super) fn connect_length(connect: &Connect<'_>) -> Result<u32, EncodeError> 
     limited(length)
 }
 
+/// Of a text that was checked to have no more than 65,535 bytes.
 #[inline(always)]
-fn text_length(text: &str, field: Field) -> Result<u64, EncodeError> {
-    if !scan::is_text(text.as_bytes()) {
-        return Err(EncodeError::NulCharacter { field });
-    }
-    field_length(text.as_bytes(), field)
+fn text_length(text: &str) -> u64 {
+    2 + text.len() as u64
 }
 
 #[inline(always)]

@@ -144,7 +144,7 @@ fn connect_parts<S: Sink>(packet: &Connect<'_>, remaining: u32, sink: &mut S) {
         flags |= 0b1000_0000 | u8::from(login.password.is_some()) << 6;
     }
     let [high, low] = packet.keep_alive.to_be_bytes();
-    let client_id = packet.client_id.as_bytes();
+    let client_id = packet.client_id.as_str().as_bytes();
     let [length_high, length_low] = prefix(client_id).to_be_bytes();
     let header = [0, 4, b'M', b'Q', b'T', b'T', 4, flags, high, low, length_high, length_low];
     begin(first_byte(PacketType::Connect), remaining, header, sink);
@@ -154,7 +154,7 @@ fn connect_parts<S: Sink>(packet: &Connect<'_>, remaining: u32, sink: &mut S) {
         field(will.message, sink);
     }
     if let Some(login) = &packet.login {
-        field(login.username.as_bytes(), sink);
+        field(login.username.as_str().as_bytes(), sink);
         if let Some(password) = login.password {
             field(password, sink);
         }

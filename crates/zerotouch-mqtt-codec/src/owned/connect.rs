@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{OwnedTopicName, Text, share};
+use super::{OwnedText, OwnedTopicName, share};
 use crate::packet::{Connect, Login, Will};
 use crate::types::QoS;
 
@@ -10,7 +10,7 @@ use crate::types::QoS;
 #[derive(Clone)]
 #[expect(missing_docs, reason = "the fields are documented on `Connect`")]
 pub struct OwnedConnect {
-    pub client_id: Text,
+    pub client_id: OwnedText,
     pub clean_session: bool,
     pub keep_alive: u16,
     pub will: Option<OwnedWill>,
@@ -21,7 +21,7 @@ impl OwnedConnect {
     /// Keeps a CONNECT: what lies in `source` is shared with it, the rest is copied.
     pub fn new(connect: &Connect<'_>, source: &Bytes) -> Self {
         Self {
-            client_id: Text::new(connect.client_id, source),
+            client_id: OwnedText::new(connect.client_id, source),
             clean_session: connect.clean_session,
             keep_alive: connect.keep_alive,
             will: connect.will.as_ref().map(|will| OwnedWill::new(will, source)),
@@ -32,7 +32,7 @@ impl OwnedConnect {
     /// The CONNECT, borrowed.
     pub fn as_connect(&self) -> Connect<'_> {
         Connect {
-            client_id: self.client_id.as_str(),
+            client_id: self.client_id.as_text(),
             clean_session: self.clean_session,
             keep_alive: self.keep_alive,
             will: self.will.as_ref().map(OwnedWill::as_will),
@@ -78,7 +78,7 @@ impl OwnedWill {
 #[derive(Clone)]
 #[expect(missing_docs, reason = "the fields are documented on `Login`")]
 pub struct OwnedLogin {
-    pub username: Text,
+    pub username: OwnedText,
     pub password: Option<Bytes>,
 }
 
@@ -86,13 +86,13 @@ impl OwnedLogin {
     /// Keeps a login: what lies in `source` is shared with it, the rest is copied.
     pub fn new(login: &Login<'_>, source: &Bytes) -> Self {
         Self {
-            username: Text::new(login.username, source),
+            username: OwnedText::new(login.username, source),
             password: login.password.map(|password| share(password, source)),
         }
     }
 
     /// The login, borrowed.
     pub fn as_login(&self) -> Login<'_> {
-        Login { username: self.username.as_str(), password: self.password.as_deref() }
+        Login { username: self.username.as_text(), password: self.password.as_deref() }
     }
 }

@@ -3,19 +3,25 @@
 use bytes::Bytes;
 
 use super::share;
+use crate::text::Text;
 use crate::topic::TopicName;
 
-/// UTF-8 text on shared bytes.
+/// A [`Text`] on shared bytes.
 #[derive(Clone, Default)]
-pub struct Text(Bytes);
+pub struct OwnedText(Bytes);
 
-impl Text {
+impl OwnedText {
     /// Keeps a text: shared with `source` if it lies in it, else copied.
-    pub fn new(text: &str, source: &Bytes) -> Self {
-        Self(share(text.as_bytes(), source))
+    pub fn new(text: Text<'_>, source: &Bytes) -> Self {
+        Self(share(text.as_str().as_bytes(), source))
     }
 
-    /// The text.
+    /// The text, borrowed.
+    pub fn as_text(&self) -> Text<'_> {
+        Text::checked_before(self.as_str())
+    }
+
+    /// The text as a string.
     ///
     /// Without `unsafe`, the bytes are checked to be UTF-8 again at each call, in linear time.
     #[expect(
@@ -33,20 +39,20 @@ impl Text {
     }
 }
 
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
+impl From<Text<'_>> for OwnedText {
+    fn from(text: Text<'_>) -> Self {
         Self::new(text, &Bytes::new())
     }
 }
 
 /// A [`TopicName`] on shared bytes.
 #[derive(Clone)]
-pub struct OwnedTopicName(Text);
+pub struct OwnedTopicName(OwnedText);
 
 impl OwnedTopicName {
     /// Keeps a topic name: shared with `source` if it lies in it, else copied.
     pub fn new(topic: TopicName<'_>, source: &Bytes) -> Self {
-        Self(Text::new(topic.as_str(), source))
+        Self(OwnedText::new(Text::checked_before(topic.as_str()), source))
     }
 
     /// The topic name, borrowed.
@@ -54,7 +60,7 @@ impl OwnedTopicName {
         TopicName::checked_before(self.0.as_str())
     }
 
-    /// The topic name as text.
+    /// The topic name as a string.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

@@ -3,17 +3,17 @@
 use core::fmt;
 
 use super::Length;
+use crate::text::Text;
 use crate::topic::TopicName;
 use crate::types::QoS;
 
 /// CONNECT: a client asks for a connection (section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Connect<'a> {
-    /// The client identifier, up to 65,535 bytes without U+0000. Empty asks the server to assign one,
-    /// which needs `clean_session` `[MQTT-3.1.3-7]`: without it, the packet does not encode. It does
-    /// decode, because a server answers it with [`ConnectRefusal::IdentifierRejected`]
-    /// `[MQTT-3.1.3-8]`.
-    pub client_id: &'a str,
+    /// The client identifier. Empty asks the server to assign one, which needs `clean_session`
+    /// `[MQTT-3.1.3-7]`: without it, the packet does not encode. It does decode, because a server
+    /// answers it with [`ConnectRefusal::IdentifierRejected`] `[MQTT-3.1.3-8]`.
+    pub client_id: Text<'a>,
     /// Whether to start afresh rather than resume the session kept under this client identifier.
     pub clean_session: bool,
     /// The longest time between two packets of the client, in seconds; 0 for no limit.
@@ -29,8 +29,8 @@ pub struct Connect<'a> {
 /// One type for both, because a password without a user name is forbidden `[MQTT-3.1.2-22]`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Login<'a> {
-    /// Up to 65,535 bytes without U+0000; may be empty.
-    pub username: &'a str,
+    /// May be empty.
+    pub username: Text<'a>,
     /// Binary, up to 65,535 bytes.
     pub password: Option<&'a [u8]>,
 }

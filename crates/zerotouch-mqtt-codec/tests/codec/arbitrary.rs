@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use zerotouch_mqtt_codec::{
     ConnAck, Connect, ConnectRefusal, Delivery, Login, Packet, PacketIdentifier, Publish, QoS,
-    SubAck, SubAckReturnCode, SubAckReturnCodes, Subscribe, Subscriptions, TopicFilter,
+    SubAck, SubAckReturnCode, SubAckReturnCodes, Subscribe, Subscriptions, Text, TopicFilter,
     TopicFilters, TopicName, Unsubscribe, Will,
 };
 
@@ -110,12 +110,13 @@ impl Parts {
         let [clean_session, has_will, retain, has_login, has_password] = self.flags;
         let will = Will { topic: self.topic(), message: &self.bytes[0], qos: self.qos, retain };
         let password = has_password.then_some(&self.bytes[1][..]);
+        let [client_id, username] = [0, 1].map(|text| Text::new(&self.texts[text]).unwrap());
         Connect {
-            client_id: &self.texts[0],
+            client_id,
             clean_session: clean_session || self.texts[0].is_empty(),
             keep_alive: self.number,
             will: has_will.then_some(will),
-            login: has_login.then_some(Login { username: &self.texts[1], password }),
+            login: has_login.then_some(Login { username, password }),
         }
     }
 

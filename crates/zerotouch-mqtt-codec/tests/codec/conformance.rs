@@ -4,11 +4,11 @@
 use zerotouch_mqtt_codec::{
     ConnAck, Connect, ConnectRefusal, DecodeErrorKind as Kind, Decoder, Delivery, EncodeError,
     Field, Login, Packet, PacketIdentifier, PacketType, Publish, QoS, Sender, SubAck,
-    SubAckReturnCode, SubAckReturnCodes, Subscribe, Subscriptions, TopicError, TopicFilter,
-    TopicFilters, TopicName, Unsubscribe, Will, decode,
+    SubAckReturnCode, SubAckReturnCodes, Subscribe, Subscriptions, Text, TextError, TopicError,
+    TopicFilter, TopicFilters, TopicName, Unsubscribe, Will, decode,
 };
 
-use crate::{accept, encoded, hex, reject, rejects};
+use crate::{accept, encoded, hex, reject, rejects, text};
 
 /// A packet with its remaining length filled in.
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
@@ -94,6 +94,9 @@ fn mqtt_1_5_3_2() {
             accept(&with(&hex(text)));
         }
     }
+    for (text, position) in [("\0", 0), ("a\0b", 1), ("sixteen letters,\0", 16)] {
+        assert_eq!(Text::new(text), Err(TextError::Nul { position }), "{text:?}");
+    }
     rejects("30 05 0003 610062", Kind::NulCharacter(Field::TopicName), 5);
     rejects("10 0f 0004 4d515454 04 02 003c 0003 610062", Kind::NulCharacter(Field::ClientId), 15);
 }
@@ -116,9 +119,10 @@ fn one_of_each() -> [(PacketType, Vec<u8>); 14] {
     let topic = TopicName::new("t").unwrap();
     let filter = TopicFilter::new("f").unwrap();
     let id = PacketIdentifier::MIN;
-    let login = Some(Login { username: "u", password: Some(b"p") });
+    let login = Some(Login { username: text("u"), password: Some(b"p") });
     let will = Some(Will { topic, message: b"m", qos: QoS::AtLeastOnce, retain: true });
-    let connect = Connect { client_id: "c", clean_session: true, keep_alive: 60, will, login };
+    let connect =
+        Connect { client_id: text("c"), clean_session: true, keep_alive: 60, will, login };
     let publish = Publish { topic, payload: b"x", retain: false, delivery: Delivery::AtMostOnce };
     let filters = [(filter, QoS::ExactlyOnce)];
     let subscribe = Subscribe { id, filters: Subscriptions::new(&filters).unwrap() };
@@ -330,7 +334,7 @@ fn mqtt_3_1_2_22() {
 #[test]
 fn mqtt_3_1_3_1() {
     let connect = Connect {
-        client_id: "id",
+        client_id: text("id"),
         clean_session: true,
         keep_alive: 258,
         will: Some(Will {
@@ -339,7 +343,7 @@ fn mqtt_3_1_3_1() {
             qos: QoS::AtLeastOnce,
             retain: false,
         }),
-        login: Some(Login { username: "user", password: Some(b"password") }),
+        login: Some(Login { username: text("user"), password: Some(b"password") }),
     };
     let expected = b"\x10\x2E\0\x04MQTT\x04\xCE\x01\x02\
         \0\x02id\0\x05topic\0\x07message\0\x04user\0\x08password";

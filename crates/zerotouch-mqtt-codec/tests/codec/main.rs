@@ -16,7 +16,12 @@ mod round_trip;
 mod topics;
 mod vectors;
 
-use zerotouch_mqtt_codec::{DecodeError, DecodeErrorKind, Decoded, Decoder, Packet, decode};
+use zerotouch_mqtt_codec::{DecodeError, DecodeErrorKind, Decoded, Decoder, Packet, Text, decode};
+
+/// A client identifier or user name.
+fn text(text: &str) -> Text<'_> {
+    Text::new(text).unwrap()
+}
 
 /// The bytes of hexadecimal text; spaces are for the reader.
 fn hex(text: &str) -> Vec<u8> {

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use zerotouch_mqtt_codec::owned::{OwnedPacket, OwnedPublish, Text};
+use zerotouch_mqtt_codec::owned::{OwnedPacket, OwnedPublish, OwnedText};
 
 use crate::arbitrary::parts;
-use crate::{accept, encoded, hex};
+use crate::{accept, encoded, hex, text};
 
 proptest! {
     /// Keeping a packet changes nothing about it, whether it came in (its bytes are shared) or is made
@@ -55,7 +55,7 @@ fn foreign_bytes_are_copied() {
     let owned = OwnedPublish::new(&publish, &other);
     drop(bytes.clone());
     assert_eq!((owned.topic.as_str(), &owned.payload[..]), ("a", &b"x"[..]));
-    assert_eq!(Text::from("text").into_bytes(), "text");
+    assert_eq!(OwnedText::from(text("text")).into_bytes(), "text");
 }
 
 /// A password does not show, in this form either.

@@ -86,7 +86,7 @@ fn connect_meaning(connect: &Connect<'_>) -> Value {
     let mut json = json!({
         "keep_alive": connect.keep_alive,
         "clean_session": connect.clean_session,
-        "client_id": connect.client_id,
+        "client_id": connect.client_id.as_str(),
     });
     if let Some(will) = connect.will {
         json["will"] = json!({
@@ -97,7 +97,7 @@ fn connect_meaning(connect: &Connect<'_>) -> Value {
         });
     }
     if let Some(login) = connect.login {
-        json["username"] = login.username.into();
+        json["username"] = login.username.as_str().into();
         if let Some(password) = login.password {
             json["password_hex"] = to_hex(password).into();
         }

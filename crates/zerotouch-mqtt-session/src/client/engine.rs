@@ -88,10 +88,11 @@ impl Core {
         }
         self.outbox.clear();
         self.outbox.push(&packet)?;
-        if connect.clean_session || self.client_id != connect.client_id {
+        let client_id = connect.client_id.as_str();
+        if connect.clean_session || self.client_id != client_id {
             self.end_session();
             self.client_id.clear();
-            self.client_id.push_str(connect.client_id);
+            self.client_id.push_str(client_id);
         }
         self.clean_session = connect.clean_session;
         self.state = State::Connecting {

@@ -175,7 +175,7 @@ impl<B: Broker> Server<B> {
 impl Admission {
     fn new(connect: &Connect<'_>) -> Self {
         Self {
-            client_id: connect.client_id.into(),
+            client_id: connect.client_id.as_str().into(),
             clean_session: connect.clean_session,
             will: connect.will.map(|will| Publication {
                 message: Message::new(will.topic, will.message),

@@ -262,7 +262,7 @@ fn a_policy_decides() {
             connection: ConnectionId,
             connect: &Connect<'_>,
         ) -> Result<(), ConnectRefusal> {
-            match (connection, connect.client_id) {
+            match (connection, connect.client_id.as_str()) {
                 (ConnectionId(1), "stranger") => Err(ConnectRefusal::NotAuthorized),
                 _ => Ok(()),
             }

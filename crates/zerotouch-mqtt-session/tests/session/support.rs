@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use zerotouch_mqtt_codec::{
     ConnAck, Connect, Delivery, Packet, PacketIdentifier, Publish, QoS, SubAck, SubAckReturnCode,
-    SubAckReturnCodes, Subscribe, Subscriptions, TopicFilter, TopicFilters, TopicName, Unsubscribe,
-    Will,
+    SubAckReturnCodes, Subscribe, Subscriptions, Text, TopicFilter, TopicFilters, TopicName,
+    Unsubscribe, Will,
 };
 use zerotouch_mqtt_session::{
     BrokerEvent, Client, ClientConfig, ClientEvent, CloseReason, ConnectionId, PlainBroker,
@@ -64,7 +64,13 @@ pub(crate) fn connect_with_will(
         qos,
         retain,
     });
-    let connect = Connect { client_id, clean_session, keep_alive: 10, will, login: None };
+    let connect = Connect {
+        client_id: Text::new(client_id).unwrap(),
+        clean_session,
+        keep_alive: 10,
+        will,
+        login: None,
+    };
     encode(&Packet::Connect(connect))
 }
 
@@ -148,8 +154,13 @@ pub(crate) fn connecting(clean_session: bool, config: ClientConfig) -> Client {
 }
 
 pub(crate) fn connect(client: &mut Client, clean_session: bool) {
-    let connect =
-        Connect { client_id: "c", clean_session, keep_alive: 10, will: None, login: None };
+    let connect = Connect {
+        client_id: Text::new("c").unwrap(),
+        clean_session,
+        keep_alive: 10,
+        will: None,
+        login: None,
+    };
     client.connect(&connect, T0).unwrap();
     assert_eq!(sent(client)[0], 0x10);
 }
