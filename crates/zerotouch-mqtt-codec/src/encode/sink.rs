@@ -2,8 +2,8 @@
 //!
 //! Most messages are short, and then it is not the bytes that cost but the steps: calls of `memcpy`, and
 //! growing a `Vec` field by field. So everything before a payload is put together in one step, by copies of
-//! fixed size, and a small payload with it; and a `Vec` is lengthened once for all the fields of a CONNECT, or
-//! the entries of a list.
+//! fixed size, and a small payload with it; and a `Vec` is lengthened once for all the fields of a CONNECT but
+//! its password, or the entries of a list.
 
 use super::EncodeError;
 
@@ -21,7 +21,7 @@ pub(crate) trait Sink {
     /// Appends all parts in one step, if that can be done here: says whether it was.
     fn in_one_step(&mut self, parts: &Parts<'_>) -> bool;
 
-    /// Appends a packet of many parts: room for all of it is made at once, if that can be done here.
+    /// Appends many parts, for all of which room is made at once, if that can be done here: says whether it was.
     #[inline(always)]
     fn at_once(&mut self, _length: usize, _write: impl FnOnce(&mut Room<'_>)) -> bool {
         false
@@ -121,9 +121,10 @@ impl Few {
 /// The longest message that a `Vec` takes in one step, in bytes.
 const WINDOW: usize = 64;
 
-/// The longest packet of many parts that is written in one go, in bytes: its place is filled with zeroes first.
+/// The most that is written at once of a packet of many parts, in bytes. So many zeroes are there first, in a
+/// number that the compiler knows: to fill no more than is needed takes longer.
 #[cfg(feature = "alloc")]
-const AT_ONCE: usize = 1024;
+const AT_ONCE: usize = 192;
 
 #[cfg(feature = "alloc")]
 impl Sink for alloc::vec::Vec<u8> {
@@ -166,17 +167,19 @@ impl Sink for alloc::vec::Vec<u8> {
     #[inline(always)]
     fn at_once(&mut self, length: usize, write: impl FnOnce(&mut Room<'_>)) -> bool {
         let start = self.len();
-        if length > AT_ONCE || self.capacity() - start < length + WINDOW {
+        if length > AT_ONCE || self.capacity() - start < AT_ONCE {
             return false;
         }
-        self.resize(start + length + WINDOW, 0);
-        write(&mut Room(Slice(&mut self[start..])));
+        self.extend_from_slice(&[0; AT_ONCE]);
+        if let Some(place) = self.last_chunk_mut::<AT_ONCE>() {
+            write(&mut Room(Slice(place)));
+        }
         self.truncate(start + length);
         true
     }
 }
 
-/// A place for a packet and, behind it, as much again as a window has, that may be written over.
+/// A place for many parts; what lies behind them may be written over.
 pub(crate) struct Room<'o>(Slice<'o>);
 
 impl Sink for Room<'_> {

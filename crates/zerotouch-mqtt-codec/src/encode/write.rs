@@ -126,16 +126,33 @@ fn short<const N: usize, S: Sink>(packet: [u8; N], sink: &mut S) -> Result<usize
 fn connect<S: Sink>(packet: &Connect<'_>, sink: &mut S) -> Result<usize, EncodeError> {
     let remaining = connect_length(packet)?;
     let length = encoded_len(remaining);
-    let at_once = sink.at_once(length, |room| connect_parts(packet, remaining, room));
-    if !at_once {
-        sink.make_room(length)?;
-        connect_parts(packet, remaining, sink);
+    let password = packet.login.and_then(|login| login.password).unwrap_or_default();
+    let before = length - password.len();
+    if sink.at_once(before, |room| before_password(packet, remaining, room)) {
+        sink.bytes(password);
+    } else {
+        connect_in_parts(packet, remaining, password, sink)?;
     }
     Ok(length)
 }
 
+/// Writes a CONNECT part by part, out of line, so that the other way is the only one where it is called.
+#[inline(never)]
+fn connect_in_parts<S: Sink>(
+    packet: &Connect<'_>,
+    remaining: u32,
+    password: &[u8],
+    sink: &mut S,
+) -> Result<(), EncodeError> {
+    sink.make_room(encoded_len(remaining))?;
+    before_password(packet, remaining, sink);
+    sink.bytes(password);
+    Ok(())
+}
+
+/// A CONNECT but for the bytes of its password, which come last and are the longest of its fields.
 #[inline(always)]
-fn connect_parts<S: Sink>(packet: &Connect<'_>, remaining: u32, sink: &mut S) {
+fn before_password<S: Sink>(packet: &Connect<'_>, remaining: u32, sink: &mut S) {
     let mut flags = u8::from(packet.clean_session) << 1;
     if let Some(will) = &packet.will {
         flags |= 0b0000_0100 | (will.qos as u8) << 3 | u8::from(will.retain) << 5;
@@ -156,7 +173,7 @@ fn connect_parts<S: Sink>(packet: &Connect<'_>, remaining: u32, sink: &mut S) {
     if let Some(login) = &packet.login {
         field(login.username.as_str().as_bytes(), sink);
         if let Some(password) = login.password {
-            field(password, sink);
+            sink.array(prefix(password).to_be_bytes());
         }
     }
 }
