@@ -1,14 +1,14 @@
 //! The client engine against scripted servers, hostile ones among them. Each test is a sequence of
 //! bytes and times.
 
-use zerotouch_mqtt_codec::{Connect, ConnectRefusal, QoS, SubAckReturnCode, Text, TopicFilter};
+use zerotouch_mqtt_codec::{Connect, ConnectRefusal, QoS, SubAckReturnCode, TopicFilter};
 use zerotouch_mqtt_session::{
     Client, ClientConfig, ClientEvent, CloseReason, ConnectError, PublishError, SubscribeError,
 };
 
 use crate::support::{
     CONNACK, CONNACK_RESUMED, T0, after, assert_closed, connect, connected, connecting, drained,
-    publish, receive, reconnected, sent,
+    hello, publish, receive, reconnected, sent,
 };
 
 #[test]
@@ -262,13 +262,7 @@ fn another_client_identifier_is_another_session() {
     let lost = publish(&mut client, "x", QoS::AtLeastOnce).unwrap().unwrap();
     client.handle_closed();
     drained(&mut client);
-    let other = Connect {
-        client_id: Text::new("e").unwrap(),
-        clean_session: false,
-        keep_alive: 10,
-        will: None,
-        login: None,
-    };
+    let other = hello("e", false);
     client.connect(&other, T0).unwrap();
     sent(&mut client);
     assert_eq!(drained(&mut client), [format!("PublishLost({lost:?})")]);
@@ -304,13 +298,7 @@ fn requests_keep_to_the_limits() {
     assert_eq!(subscribe("h"), Err(SubscribeError::TooManyPending { limit: 2 }));
 
     let mut client = Client::new(ClientConfig { max_packet_size: 64, ..ClientConfig::default() });
-    let connect = Connect {
-        client_id: Text::new(&long).unwrap(),
-        clean_session: true,
-        keep_alive: 0,
-        will: None,
-        login: None,
-    };
+    let connect = Connect { keep_alive: 0, ..hello(&long, true) };
     assert_eq!(client.connect(&connect, T0), Err(ConnectError::TooLarge { size: 78, limit: 64 }));
     assert!(client.is_closed());
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
-use zerotouch_mqtt_codec::{Connect, Decoded, Packet, PacketIdentifier, QoS, Text, decode};
+use zerotouch_mqtt_codec::{Connect, Decoded, Packet, PacketIdentifier, QoS, decode};
 use zerotouch_mqtt_session::{
     Client, ClientConfig, ClientEvent, CloseReason, PublishError, PublishHandle, ServerConfig,
     ServerConnection, ServerEvent, SessionState,
@@ -155,13 +155,7 @@ impl Pair {
     }
 
     fn connect(&mut self) {
-        let connect = Connect {
-            client_id: Text::new("c").unwrap(),
-            clean_session: false,
-            keep_alive: 0,
-            will: None,
-            login: None,
-        };
+        let connect = Connect { keep_alive: 0, ..hello("c", false) };
         self.client.connect(&connect, T0).unwrap();
     }
 

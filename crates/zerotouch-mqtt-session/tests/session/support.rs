@@ -48,6 +48,12 @@ pub(crate) fn filter(filter: &str) -> TopicFilter<'_> {
 }
 
 /// CONNECT with a keep-alive of 10 s.
+/// A CONNECT without Will and login.
+pub(crate) fn hello(client_id: &str, clean_session: bool) -> Connect<'_> {
+    let client_id = Text::new(client_id).unwrap();
+    Connect { client_id, clean_session, keep_alive: 10, will: None, login: None }
+}
+
 pub(crate) fn connect_packet(client_id: &str, clean_session: bool) -> Vec<u8> {
     connect_with_will(client_id, clean_session, None)
 }
@@ -64,13 +70,7 @@ pub(crate) fn connect_with_will(
         qos,
         retain,
     });
-    let connect = Connect {
-        client_id: Text::new(client_id).unwrap(),
-        clean_session,
-        keep_alive: 10,
-        will,
-        login: None,
-    };
+    let connect = Connect { will, ..hello(client_id, clean_session) };
     encode(&Packet::Connect(connect))
 }
 
@@ -154,13 +154,7 @@ pub(crate) fn connecting(clean_session: bool, config: ClientConfig) -> Client {
 }
 
 pub(crate) fn connect(client: &mut Client, clean_session: bool) {
-    let connect = Connect {
-        client_id: Text::new("c").unwrap(),
-        clean_session,
-        keep_alive: 10,
-        will: None,
-        login: None,
-    };
+    let connect = hello("c", clean_session);
     client.connect(&connect, T0).unwrap();
     assert_eq!(sent(client)[0], 0x10);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use zerotouch_mqtt_codec::{Connect, Decoded, EncodeError, Packet, QoS, Text, decode};
+use zerotouch_mqtt_codec::{Connect, Decoded, EncodeError, Packet, QoS, decode};
 use zerotouch_mqtt_session::{Client, ClientConfig, ConnectError, PublishError, SubscribeError};
 use zerotouch_time::Instant;
 
@@ -201,13 +201,7 @@ fn mqtt_3_1_3_2_client() {
     let mut client = persistent();
     publish(&mut client, "x", Q1).unwrap();
     client.handle_closed();
-    let other = Connect {
-        client_id: Text::new("d").unwrap(),
-        clean_session: false,
-        keep_alive: 0,
-        will: None,
-        login: None,
-    };
+    let other = Connect { keep_alive: 0, ..hello("d", false) };
     client.connect(&other, T0).unwrap();
     sent(&mut client);
     receive(&mut client, &CONNACK_RESUMED);
@@ -217,13 +211,7 @@ fn mqtt_3_1_3_2_client() {
 #[test]
 fn mqtt_3_1_3_7_client() {
     let mut client = Client::new(ClientConfig::default());
-    let mut connect = Connect {
-        client_id: Text::default(),
-        clean_session: false,
-        keep_alive: 0,
-        will: None,
-        login: None,
-    };
+    let mut connect = Connect { keep_alive: 0, ..hello("", false) };
     assert_eq!(client.connect(&connect, T0), Err(ConnectError::Encode(EncodeError::EmptyClientId)));
     assert_eq!(client.poll_transmit(), None);
     connect.clean_session = true;

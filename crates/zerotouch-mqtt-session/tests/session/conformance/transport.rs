@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use zerotouch_mqtt_codec::{Connect, QoS, Text};
+use zerotouch_mqtt_codec::{Connect, QoS};
 use zerotouch_mqtt_session::{
     Client, ClientConfig, ClientEvent, ConnectionId, PlainBroker, Server, ServerLimits,
 };
@@ -20,13 +20,7 @@ fn over_tcp() -> Vec<String> {
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut client = Client::new(ClientConfig::default());
-    let connect = Connect {
-        client_id: Text::new("c").unwrap(),
-        clean_session: true,
-        keep_alive: 0,
-        will: None,
-        login: None,
-    };
+    let connect = Connect { keep_alive: 0, ..hello("c", true) };
     client.connect(&connect, T0).unwrap();
     let mut received = Vec::new();
     let mut buffer = [0; 7];
