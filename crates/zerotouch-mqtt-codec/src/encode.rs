@@ -16,9 +16,6 @@ use crate::packet::{Packet, Publish};
 /// The largest remaining length: four bytes of seven bits (section 2.2.3).
 pub(crate) const MAX_REMAINING_LENGTH: u32 = 268_435_455;
 
-/// The most bytes behind a length prefix of two.
-pub(crate) const MAX_FIELD_LEN: usize = 65_535;
-
 /// Why a packet was not encoded. Nothing has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -2,8 +2,10 @@
 
 use core::fmt;
 
-use crate::encode::MAX_FIELD_LEN;
 use crate::scan;
+
+/// The most bytes behind a length prefix of two.
+pub(crate) const MAX_FIELD_LEN: usize = 65_535;
 
 /// Why a string cannot be sent as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,9 @@
 //! How long a packet is, and whether it can be encoded at all: everything is checked here.
 
-use super::{EncodeError, MAX_FIELD_LEN, MAX_REMAINING_LENGTH};
+use super::{EncodeError, MAX_REMAINING_LENGTH};
 use crate::decode::Field;
 use crate::packet::{Connect, Entries, Packet, Publish};
+use crate::text::MAX_FIELD_LEN;
 
 /// The length of a packet of that remaining length.
 #[inline(always)]
