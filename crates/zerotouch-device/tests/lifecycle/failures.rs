@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use zerotouch_credentials::{ChainError, Finding, KeyAlgorithm, SymmetricKey};
 use zerotouch_device::{
-    Attestation, Credential, Event, Failure, FailureClass, Layer, OnRefusal, Scope, State,
+    Attestation, Config, Credential, Event, Failure, FailureClass, Layer, OnRefusal, Scope, State,
     TlsIdentity, TransportFailureKind as Kind,
 };
 use zerotouch_dps::RegistrationId;
 use zerotouch_emulator::cloud::{Fault, FaultRule, Operation};
 use zerotouch_hub::{MethodEvent, TwinEvent};
-use zerotouch_mqtt_codec::ConnectRefusal;
+use zerotouch_mqtt_codec::{ConnectRefusal, TextError};
 use zerotouch_mqtt_session::CloseReason;
 use zerotouch_store::{Change, Identity};
 
@@ -73,6 +73,26 @@ fn row_01_a_proxy_that_refuses_is_no_bad_network() {
         bench.dial_fails = Box::new(|_| None);
         connects(&mut bench);
         assert_eq!((dps_dials(&bench), bench.generation()), (0, 1));
+    }
+}
+
+// A setting may make a user name longer than MQTT can carry. Nothing is said to the server, the identity
+// stays, and as only a person can mend it, it is tried again slowly.
+#[test]
+fn a_user_name_that_mqtt_cannot_carry_is_for_a_person_to_mend() {
+    let long = "x".repeat(65_536);
+    let at_dps = Bench::with(fixture(), Identity::default(), |config| {
+        config.registration.client_version.clone_from(&long);
+    });
+    let model = |config: &mut Config| config.hub.model_id = Some(long.clone());
+    let at_hub = Bench::connected().restart_with(MINUTE, |_| {}, model);
+    for (mut bench, expected) in [(at_dps, Scope::Dps), (at_hub, Scope::Hub)] {
+        bench.start();
+        bench.run_until(|bench| !bench.events.is_empty());
+        let (scope, _, class, failure, _) = last_failure(&bench);
+        assert!(matches!(failure, Failure::Name(TextError::TooLong { .. })), "{failure}");
+        assert_eq!((scope, class), (expected, FailureClass::Terminal));
+        assert_eq!((failure.layer(), bench.sent.len()), (Layer::Mqtt, 0));
     }
 }
 
